@@ -1,0 +1,1 @@
+"""selftaught: the Self-Taught Optimizer as an honest laboratory."""

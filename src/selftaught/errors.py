@@ -1,0 +1,64 @@
+"""The exceptions that a caller of selftaught may see.
+
+    SelftaughtError
+    ├── UsageError            the request itself cannot be meant (exit code 2)
+    ├── TaskError             a task folder is missing, broken or does not check
+    ├── SolutionError         a program text cannot be a solution
+    ├── SandboxUnavailable    this machine lacks an isolation layer
+    ├── StoreError            the event store cannot be opened, read or written
+    ├── ModelError            the language model cannot answer
+    │   ├── ModelUnreachable      no answer within the retries
+    │   ├── ModelRefused          wrong key, unknown model, rejected request
+    │   └── ReplayMismatch        a recorded run was asked something it never recorded
+    └── BudgetSpent           a limit was reached before the request was served
+
+Messages say what happened, with the value, and what to do about it.
+"""
+
+
+class SelftaughtError(Exception):
+    """Root of every error that selftaught raises on purpose."""
+
+
+class UsageError(SelftaughtError):
+    """The request cannot be meant: an unknown name, a zero budget, a bad flag."""
+
+
+class TaskError(SelftaughtError):
+    """A task folder is missing, broken, or does not pass its check."""
+
+
+class SolutionError(SelftaughtError):
+    """A program text cannot serve as a solution: empty, too long, or syntactically wrong."""
+
+
+class SandboxUnavailable(SelftaughtError):
+    """An isolation layer that is required is missing on this machine."""
+
+
+class StoreError(SelftaughtError):
+    """The event store cannot be opened, read or written."""
+
+
+class ModelError(SelftaughtError):
+    """The language model cannot answer."""
+
+
+class ModelUnreachable(ModelError):
+    """No usable answer came back within the retries: network, timeout, server fault."""
+
+
+class ModelRefused(ModelError):
+    """The endpoint answered and said no: no key, wrong key, unknown model, rejected request."""
+
+
+class ReplayMismatch(ModelError):
+    """A recorded run was asked for an exchange that it does not hold."""
+
+
+class BudgetSpent(SelftaughtError):
+    """A limit was reached, so the request was not served. `limit` names which one."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit

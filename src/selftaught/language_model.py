@@ -1,0 +1,86 @@
+"""What a language model is to this project: a Protocol, a request, an answer.
+
+Nothing here is concrete. Providers live in `selftaught.models`, the mutation proposer, which is
+not a language model, in `selftaught.mutation`.
+"""
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to a language model.
+
+    Attributes:
+        expertise: the system text, "You are an expert ...".
+        message: the user text.
+        n_responses: independent responses wanted, at least 1.
+        temperature: sampling temperature, 0 to 2.
+    """
+
+    expertise: str
+    message: str
+    n_responses: int = 1
+    temperature: float = 0.7
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of everything but the number of responses: what a recording is found by."""
+        body = msgspec.json.encode([self.expertise, self.message, self.temperature])
+        return hashlib.sha256(body).hexdigest()[:24]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer cost: tokens as the endpoint counted them, money where the price is known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The responses to one request, as many as were asked for, in order.
+
+    Attributes:
+        texts: one text per response.
+        usage: the cost of all of them together.
+        truncated: indices of responses that were cut at the output limit.
+    """
+
+    texts: tuple[str, ...]
+    usage: Usage = Usage()
+    truncated: tuple[int, ...] = ()
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Answers requests.
+
+    Thread safety: `respond` is called from many threads at once.
+    Determinism: `seed` and `occurrence` are hints; an implementation that can repeat itself (the
+    mutation proposer, a recording) must depend on nothing but them and the request.
+
+    Attributes:
+        name: as the user writes it after `--model`.
+        is_language_model: False for the mutation proposer; the edge then says so.
+    """
+
+    name: str
+    is_language_model: bool
+
+    def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
+        """Return `request.n_responses` responses.
+
+        Args:
+            request: what is asked.
+            seed: equal for improvers that are compared on the same task and repeat, so that equal
+                prompts get equal answers (common random numbers).
+            occurrence: how many responses to this very content the same improver has had before.
+            key: a stable name of the exchange, fit as an idempotency key.
+
+        Raises:
+            ModelError: no answer is to be had, with what to do about it.
+        """
+        ...

@@ -1,0 +1,88 @@
+"""A solution: the text of a program, its entry point, and the hash that names it."""
+
+import ast
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from selftaught.errors import SolutionError
+from selftaught.fences import extract_code as _extract_code
+
+MAX_SOURCE_CHARS = 200_000
+
+
+class Solution(msgspec.Struct, frozen=True, dict=True):
+    """One program text (paper, section 3: a solution is a string).
+
+    Attributes:
+        source: the program; untrusted, executed only inside the sandbox.
+        entry_point: the function that the task calls, `algorithm` or `improve_algorithm`.
+    """
+
+    source: str
+    entry_point: str = "algorithm"
+
+    @cached_property
+    def hash(self) -> str:
+        """The first 16 hex digits of SHA-256 over entry point and source."""
+        text = f"{self.entry_point}\0{self.source}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @staticmethod
+    def admit(source: object, entry_point: str) -> "Solution":
+        """Make a solution of what an untrusted program handed over.
+
+        Raises:
+            SolutionError: it is not a text, is empty, longer than MAX_SOURCE_CHARS, or cannot be
+                stored as UTF-8.
+        """
+        if not isinstance(source, str):
+            raise SolutionError(f"A solution must be a string, not {type(source).__name__}.")
+        if not source.strip():
+            raise SolutionError("A solution must not be empty.")
+        if len(source) > MAX_SOURCE_CHARS:
+            raise SolutionError(
+                f"A solution of {len(source):,} characters is over the limit of "
+                f"{MAX_SOURCE_CHARS:,}."
+            )
+        try:
+            source.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise SolutionError(f"A solution must be valid Unicode: {error}.") from error
+        return Solution(source, entry_point)
+
+
+def check_program(source: str, entry_point: str, where: str) -> Solution:
+    """Return the program as a solution after a look at its syntax.
+
+    Raises:
+        SolutionError: it does not parse, or does not define its entry point at top level.
+    """
+    solution = Solution.admit(source, entry_point)
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        at = f" at line {line}" if line else ""
+        raise SolutionError(f"{where} is not valid Python{at}: {error}.") from error
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assigned = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    if entry_point not in defined | assigned:
+        raise SolutionError(
+            f"{where} does not define {entry_point}() at top level; found: "
+            f"{', '.join(sorted(defined)) or 'no function'}."
+        )
+    return solution
+
+
+def extract_code(answer: Any) -> Any:
+    """Return the largest fenced block of an answer; see `selftaught.fences.extract_code`."""
+    return _extract_code(answer)  # type: ignore[no-untyped-call]
