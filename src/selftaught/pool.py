@@ -57,6 +57,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
         key: a stable name of the job within its run, the prefix of all its requests' names.
         improver: the program to run.
         initial: the solution it is to improve.
+        target: the task's name, or `meta-utility`.
         utility_text: `utility.str`.
         utility: scores one candidate; called from several threads.
         initial_outcome: the initial solution's own score, shown as `utility.initial`.
@@ -70,6 +71,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     improver: Solution
     initial: Solution
+    target: str
     utility_text: str
     utility: Callable[[Solution], Outcome]
     initial_outcome: Callable[[], Outcome]

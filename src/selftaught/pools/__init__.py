@@ -1,0 +1,1 @@
+"""Pools: where jobs run. `local` uses the cores of this machine."""

@@ -1,0 +1,102 @@
+"""The host's side of one evaluator process: start, ask, restart when it breaks."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from selftaught.errors import TaskError
+from selftaught.pool import Attempt, ScoreJob
+from selftaught.sandbox.guest import wire
+from selftaught.utility import Failed, Outcome
+
+# Beyond what its candidate's limits add up to: instances are made and answers verified in this.
+SCORER_GRACE_S = 60.0
+_PACKAGE_ROOT = str(Path(__file__).parents[2])
+
+
+class EvaluatorProcess:
+    """One evaluator; used by one thread at a time."""
+
+    def __init__(self, layers: tuple[str, ...]) -> None:
+        self._layers = layers
+        self._start()
+
+    def _start(self) -> None:
+        environment = {
+            "PATH": os.defpath,
+            "PYTHONPATH": _PACKAGE_ROOT,
+            "PYTHONHASHSEED": "0",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "selftaught.sandbox.evaluator", ",".join(self._layers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._frames = wire.Pipe(  # type: ignore[no-untyped-call]
+            self._process.stdout.fileno(), self._process.stdin.fileno()
+        )
+
+    def score(self, job: ScoreJob) -> tuple[Outcome, float, list[Attempt]]:
+        """Score a job; returns the outcome, the seconds it took, and what the candidate tried."""
+        request = {
+            "folder": job.task.folder,
+            "file": msgspec.json.encode(job.task.file).decode(),
+            "source": job.solution.source,
+            "split": job.split,
+            "seed": job.task.instance_seed(job.split, job.repeat),
+        }
+        limits = job.task.file.limits
+        instances = job.task.split(job.split).instances
+        allowed_s = SCORER_GRACE_S + instances * limits.wall_cap_s
+        try:
+            self._frames.send(request)  # type: ignore[no-untyped-call]
+            reply = self._receive(time.monotonic() + allowed_s)
+        except wire.Overdue:
+            self._restart()
+            return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), allowed_s, []
+        except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
+            code = self._restart()
+            reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
+            return Failed(reason=reason), 0.0, []
+        attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
+        outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
+        if isinstance(outcome, Failed) and outcome.reason.startswith("the utility itself failed"):
+            raise TaskError(f"Task {job.task.name!r}: {outcome.reason}. `check-task` shows more.")
+        return outcome, float(reply["seconds"]), attempts
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        reply: dict[str, Any] = self._frames.receive(deadline)  # type: ignore[no-untyped-call]
+        return reply
+
+    def _restart(self) -> int:
+        code = self.close(grace_s=0.0)
+        self._start()
+        return code
+
+    def close(self, grace_s: float = 2.0) -> int:
+        """End the process: by the end of its input, then by force. Returns its exit code."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self._process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.stdout.close()
+        return self._process.wait()

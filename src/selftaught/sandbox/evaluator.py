@@ -1,0 +1,109 @@
+"""The evaluator: a trusted process that scores candidates which never enter it.
+
+`python -m selftaught.sandbox.evaluator` reads score requests on stdin and answers on stdout, in
+frames. It holds the scorers and their hidden instances; the candidates are children of its
+zygotes. It gets no key and no environment. The host restarts it if it dies.
+"""
+
+import importlib.util
+import os
+import sys
+import time
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from selftaught.sandbox.candidate import SandboxedCandidate
+from selftaught.sandbox.guest import wire
+from selftaught.sandbox.zygote import Zygote
+from selftaught.task import TaskFile
+from selftaught.utility import (
+    CandidateError,
+    Failed,
+    Outcome,
+    Split,
+    scored,
+)
+
+
+class Evaluator:
+    """Scores one candidate at a time; keeps a zygote per set of modules."""
+
+    def __init__(self, layers: tuple[str, ...]) -> None:
+        self._layers = layers
+        self._zygotes: dict[tuple[str, ...], Zygote] = {}
+        self._utilities: dict[str, ModuleType] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Score what a request asks for; returns the outcome as JSON text, attempts, seconds."""
+        file = msgspec.json.decode(request["file"], type=TaskFile)
+        started = time.monotonic()
+        candidate = SandboxedCandidate(
+            self._zygote(file.modules), request["source"], file.limits, request["seed"]
+        )
+        try:
+            outcome = self._score(request, file, candidate)
+        finally:
+            candidate.close()
+        return {
+            "outcome": msgspec.json.encode(outcome).decode(),
+            "attempts": [[a.what, a.detail] for a in candidate.attempts[:50]],
+            "seconds": time.monotonic() - started,
+        }
+
+    def close(self) -> None:
+        """End the zygotes."""
+        for zygote in self._zygotes.values():
+            zygote.close()
+
+    def _score(
+        self, request: dict[str, Any], file: TaskFile, candidate: SandboxedCandidate
+    ) -> Outcome:
+        utility = self._utility(request["folder"])
+        split = Split(request["split"], file.splits[request["split"]].instances)
+        sign = 1.0 if file.direction == "maximize" else -1.0
+        try:
+            result = utility.score(candidate, split, request["seed"], **file.parameters)
+        except CandidateError as error:
+            return error.outcome
+        except Exception as error:  # a defect of a trusted scorer must not end the run
+            return Failed(reason=f"the utility itself failed: {type(error).__name__}: {error}")
+        return scored(result, sign)
+
+    def _zygote(self, modules: tuple[str, ...]) -> Zygote:
+        if modules not in self._zygotes:
+            self._zygotes[modules] = Zygote(self._layers, modules)
+        return self._zygotes[modules]
+
+    def _utility(self, folder: str) -> ModuleType:
+        if folder not in self._utilities:
+            path = os.path.join(folder, "utility.py")
+            spec = importlib.util.spec_from_file_location(f"utility_{len(self._utilities)}", path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            self._utilities[folder] = module
+        return self._utilities[folder]
+
+
+def main() -> None:
+    """Serve score requests until stdin ends."""
+    # What a utility prints must not mix with the frames.
+    frames = wire.Pipe(os.dup(0), os.dup(1))  # type: ignore[no-untyped-call]
+    os.dup2(2, 1)
+    evaluator = Evaluator(tuple(sys.argv[1].split(",")))
+    try:
+        while True:
+            try:
+                request = frames.receive()  # type: ignore[no-untyped-call]
+            except wire.EndOfFrames:
+                return
+            frames.send(evaluator.answer(request))  # type: ignore[no-untyped-call]
+    finally:
+        evaluator.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The zygote: a clean interpreter inside the sandbox that forks one child per program.
+
+It reads commands from the host on a packet socket whose descriptor is its only argument:
+
+    {"op": "fork", "memory_bytes": n, "threads": n}  ->  {"pid": n} with [socket, pidfd]
+    {"op": "reap", "pid": n}                         ->  {"status": n, "peak_bytes": n, "cpu_s": x}
+
+It never runs a program itself and never holds a secret. When the host goes, the socket ends, and
+the zygote with it; being the first process of its namespace, it takes everything along.
+"""
+
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import types
+
+import landlock
+import namespaces
+import runner
+import seccomp
+import syscalls
+
+PACKET_BYTES = 1 << 16
+
+
+class Zygote:
+    """Serves fork and reap commands until the host closes the socket."""
+
+    def __init__(self, control):
+        self.control = control
+        self.layers = {}
+        self.ruleset = None
+        self.filter = None
+        self.statm = None
+
+    def prepare(self, config):
+        """Put the layers that are asked for around this process and load what children need."""
+        wanted = config["layers"]
+        rooted = False
+        if "namespaces" in wanted:
+            rooted = namespaces.enter()
+        elif "parent_death" in wanted:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if sys.platform == "linux":
+            self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        if "namespaces" in wanted:
+            namespaces.change_root(
+                config["read_paths"], config["hidden_paths"], config["module_paths"]
+            )
+        sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
+        _make_entropy_repeatable()
+        for name in config["preload"]:
+            importlib.import_module(name)
+        for name, source in config["modules"].items():
+            module = types.ModuleType(name)
+            exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+            sys.modules[name] = module
+        if "landlock" in wanted:
+            paths = [*config["read_paths"], *config["module_paths"]]
+            devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
+            self.ruleset = landlock.make_ruleset(paths + devices)
+        if "seccomp" in wanted:
+            self.filter = seccomp.Filter()
+        if rooted:
+            namespaces.become_nobody()
+        if sys.platform == "linux":
+            syscalls.drop_capabilities()
+        self.read_paths = (*config["read_paths"], *config["module_paths"], "/dev/")
+        gc.collect()
+        gc.freeze()
+
+    def serve(self):
+        """Answer commands for ever."""
+        while packet := self.control.recv(PACKET_BYTES):
+            command = json.loads(packet)
+            if command["op"] == "fork":
+                self._fork(command)
+            else:
+                self._reap(command["pid"])
+
+    def _fork(self, command):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            # Nothing may return from a child into the serving loop, whatever happens to it.
+            try:
+                self._run_child(theirs, command)
+            finally:
+                os._exit(runner.EXIT_BROKEN)
+        theirs.close()
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(self.control, [json.dumps({"pid": pid}).encode()], [ours.fileno(), pidfd])
+        os.close(pidfd)
+        ours.close()
+
+    def _run_child(self, theirs, command):
+        os.setsid()
+        if self.filter is None or not self.layers.get("namespaces"):
+            _die_with_parent()
+        if self.statm is not None:
+            pages = int(os.pread(self.statm, 64, 0).split()[0])
+            held = pages * resource.getpagesize()
+            limit = held + command["memory_bytes"]
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        for name, value in (
+            ("RLIMIT_CORE", 0),
+            ("RLIMIT_FSIZE", 0),
+            ("RLIMIT_MEMLOCK", 0),
+            ("RLIMIT_MSGQUEUE", 0),
+            ("RLIMIT_NOFILE", 64),
+            ("RLIMIT_NPROC", command["threads"]),
+            ("RLIMIT_RTPRIO", 0),
+        ):
+            number = getattr(resource, name, None)
+            if number is not None:
+                resource.setrlimit(number, (value, value))
+        channel = os.dup2(theirs.fileno(), 3)
+        if self.ruleset is not None:
+            ruleset = os.dup2(self.ruleset, 4)
+        os.closerange(5, 4096)
+        if sys.platform == "linux":
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if self.ruleset is not None:
+            landlock.restrict_self(ruleset)
+            os.close(ruleset)
+        if self.filter is not None:
+            self.filter.install()
+        runner.serve(channel, self.read_paths)
+        os._exit(0)
+
+    def _reap(self, pid):
+        _, status, usage = os.wait4(pid, 0)
+        reply = {
+            "status": os.waitstatus_to_exitcode(status),
+            "peak_bytes": usage.ru_maxrss * 1024,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+        }
+        self.control.send(json.dumps(reply).encode())
+
+
+def _die_with_parent():
+    if sys.platform == "linux":
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _make_entropy_repeatable():
+    """Let an unseeded numpy generator draw its seed from `random`, which every call reseeds.
+
+    A program that asks numpy for a generator without a seed would otherwise score differently on
+    every run. Must happen before numpy is loaded: it keeps the function it finds.
+    """
+    import random
+    import secrets
+
+    secrets.randbits = lambda bits: random.getrandbits(bits)
+
+
+def main():
+    """Prepare, tell the host how that went, and serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    config = json.loads(control.recv(PACKET_BYTES * 8))
+    zygote = Zygote(control)
+    zygote.layers = {name: True for name in config["layers"]}
+    try:
+        zygote.prepare(config)
+    except (OSError, ImportError, KeyError, ValueError) as error:
+        control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        sys.exit(1)
+    control.send(json.dumps({"ready": sorted(zygote.layers)}).encode())
+    zygote.serve()
+
+
+main()

@@ -1,0 +1,161 @@
+"""Namespaces around the zygote: its own users, processes, network, mounts, IPC and host name.
+
+Entered once, before anything is loaded: every child is then inside at no cost of its own. The new
+root is a read-only tmpfs that holds the interpreter's library, the modules that were asked for,
+and four device nodes.
+"""
+
+import os
+
+import syscalls
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 1 << 17, 1 << 25, 1 << 26, 1 << 27
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 1 << 28, 1 << 29, 1 << 30
+_ALL = (
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID
+    | CLONE_NEWNET
+)  # fmt: skip
+
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT = 1, 2, 4, 8, 32
+_BIND, _REC, _PRIVATE = 4096, 16384, 1 << 18
+_DETACH = 2
+# statvfs says these of the source; a bind in a user namespace may not lose them.
+_KEPT_FLAGS = {os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048, os.ST_RELATIME: 1 << 21,
+               os.ST_NOEXEC: _NOEXEC}  # fmt: skip
+_DEVICES = ("null", "zero", "random", "urandom")
+
+NOBODY = 65534
+INNER_USER = 1000
+
+
+def enter():
+    """Enter new namespaces; return (in the process that is pid 1 inside) whether it is root's.
+
+    The caller's process stays outside as a waiter and never returns from here: it exits as the
+    inner one does.
+
+    Raises:
+        OSError: the kernel does not allow it.
+    """
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        # As root, generated code becomes nobody. Only a process outside may write a map of two.
+        user_map = group_map = f"0 0 1\n{INNER_USER} {NOBODY} 1\n"
+    else:
+        user_map, group_map = f"{INNER_USER} {user} 1\n", f"{INNER_USER} {group} 1\n"
+    _unshare_mapped(user_map, group_map, privileged=user == 0)
+    inner = os.fork()
+    if inner:
+        _exit_as(inner)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+    return user == 0
+
+
+def _unshare_mapped(user_map, group_map, privileged):
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    target = os.getpid()
+    mapper = os.fork()
+    if mapper == 0:
+        try:
+            os.read(ready_read, 1)
+            if not privileged:
+                _write(f"/proc/{target}/setgroups", "deny")
+            _write(f"/proc/{target}/uid_map", user_map)
+            _write(f"/proc/{target}/gid_map", group_map)
+            os.write(done_write, b"1")
+        finally:
+            os._exit(0)
+    try:
+        syscalls.unshare(_ALL)
+        os.write(ready_write, b"1")
+        os.close(done_write)
+        if os.read(done_read, 1) != b"1":
+            raise OSError("the user map of a new namespace could not be written")
+    finally:
+        for descriptor in (ready_read, ready_write, done_read):
+            os.close(descriptor)
+        os.waitpid(mapper, 0)
+
+
+def _exit_as(inner):
+    # The control socket belongs to the inner process alone: its end must be seen by the host.
+    os.closerange(0, 64)
+    _, status = os.waitpid(inner, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def change_root(read_paths, hidden_paths, module_paths):
+    """Make a read-only root that holds nothing but the given paths, at their own names.
+
+    Args:
+        read_paths: absolute paths of files and folders; missing ones are left out.
+        hidden_paths: folders beneath those that become empty: where other packages lie.
+        module_paths: what is laid on top again: the packages that were asked for.
+    """
+    base = "/tmp" if os.path.isdir("/tmp") else "/var/tmp"
+    syscalls.mount("none", "/", None, _REC | _PRIVATE)
+    syscalls.mount("tmpfs", base, "tmpfs", _NOSUID | _NODEV, "size=4m,mode=755")
+    old = f"{base}/old"
+    os.mkdir(old)
+    os.umask(0o022)
+    syscalls.pivot_root(base, old)
+    os.chdir("/")
+    for path in _outermost_first(read_paths):
+        _bind(path)
+    for path in hidden_paths:
+        if os.path.isdir(path):
+            syscalls.mount("tmpfs", path, "tmpfs", _NOSUID | _NODEV, "size=64k,mode=755")
+    for path in module_paths:
+        _bind(path)
+    os.makedirs("/dev", exist_ok=True)
+    for device in _DEVICES:
+        _bind(f"/dev/{device}", device=True)
+    os.makedirs("/tmp", exist_ok=True)
+    syscalls.umount("/old", _DETACH)
+    os.rmdir("/old")
+    syscalls.mount("none", "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+
+
+def _outermost_first(paths):
+    kept = []
+    for path in sorted({os.path.abspath(p) for p in paths}):
+        if not any(path == k or path.startswith(k + "/") for k in kept):
+            kept.append(path)
+    return kept
+
+
+def _bind(path, device=False):
+    source = "/old" + path
+    if not os.path.exists(source):
+        return
+    if os.path.isdir(source):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+    syscalls.mount(source, path, None, _BIND)
+    flags = _REMOUNT | _BIND | _RDONLY | _NOSUID | (0 if device else _NODEV)
+    given = os.statvfs(path).f_flag
+    for stat_flag, mount_flag in _KEPT_FLAGS.items():
+        if given & stat_flag:
+            flags |= mount_flag
+    if device:
+        flags &= ~_RDONLY
+    syscalls.mount(None, path, None, flags)
+
+
+def become_nobody():
+    """Leave root's id for good, where the map has another."""
+    os.setgroups([])
+    os.setresgid(INNER_USER, INNER_USER, INNER_USER)
+    os.setresuid(INNER_USER, INNER_USER, INNER_USER)
+
+
+def _write(path, text):
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

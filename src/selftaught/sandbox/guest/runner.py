@@ -1,0 +1,210 @@
+"""One child: loads one program and calls its functions until the host closes the pipe.
+
+The host sends {"op": "load" | "call" | "improve", ...} and gets {"ok": value} or {"failed": ...}.
+What the child says about itself is never trusted for more than the value it returned.
+"""
+
+import errno
+import io
+import os
+import random
+import sys
+import types
+
+import improver_api
+import wire
+import work
+
+EXIT_BROKEN = 70
+PROGRAM = "<program>"
+LOG_CHARS = 65_536
+
+_REPORTED = (
+    "ctypes.dlopen", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn",
+    "os.spawn", "os.system", "pty.spawn", "socket.__new__", "socket.bind", "socket.connect",
+    "socket.getaddrinfo", "subprocess.Popen", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
+    "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree",
+)  # fmt: skip
+
+
+class CappedLog(io.TextIOBase):
+    """Keeps the first LOG_CHARS characters that a program prints and drops the rest."""
+
+    def __init__(self):
+        self._kept = []
+        self._left = LOG_CHARS
+
+    def writable(self):
+        """Always."""
+        return True
+
+    def write(self, text):
+        """Keep what still fits."""
+        if self._left > 0:
+            part = str(text)[: self._left]
+            self._left -= len(part)
+            self._kept.append(part)
+        return len(text)
+
+    def take(self):
+        """Return what was kept and start anew."""
+        text, self._kept, self._left = "".join(self._kept), [], LOG_CHARS
+        return text
+
+
+class Child:
+    """The state of one child: its program's module and its channel."""
+
+    def __init__(self, pipe, read_paths):
+        self.pipe = pipe
+        self.channel = improver_api.Channel(pipe)
+        self.read_paths = read_paths
+        self.log = CappedLog()
+        self.meter = None
+        self.module = None
+        self.attempts = 0
+        self._reporting = False
+
+    def serve(self):
+        """Answer the host until it closes the pipe."""
+        sys.stdout = sys.stderr = self.log
+        sys.addaudithook(self._audit)
+        for name in ("wire", "work", "runner", "improver_api", "seccomp", "landlock", "syscalls",
+                     "namespaces"):  # fmt: skip
+            sys.modules.pop(name, None)
+        while True:
+            try:
+                message = self.pipe.receive()
+            except (wire.EndOfFrames, wire.WireError):
+                return
+            self._answer(message)
+
+    def _answer(self, message):
+        self.attempts = 0
+        try:
+            reply = {"ok": getattr(self, "_" + message["op"])(message)}
+            if self.meter is not None and self.meter.reached:
+                reply = _failure("work", f"the work limit of {self.meter.limit:,} steps was reached")
+        except BaseException as error:  # the boundary: whatever a program raises ends here
+            reply = self._explain(error)
+        reply["log"] = self.log.take()
+        try:
+            self.pipe.send(reply)
+        except (wire.WireError, MemoryError) as error:
+            self.pipe.send(_failure("invalid", str(error) or "the value is too large to send"))
+
+    def _load(self, message):
+        limit = message["work"]
+        self.meter = work.Meter(limit) if limit else None
+        module = types.ModuleType("program")
+        sys.modules["program"] = module
+        if self.meter is None:
+            code = compile(message["source"], PROGRAM, "exec")
+        else:
+            module.__dict__[work.TICK] = self.meter.tick
+            code = work.instrument(message["source"], PROGRAM)
+        _seed(message["seed"])
+        self.module = module
+        self.work_limit = limit
+        exec(code, module.__dict__)
+
+    def _call(self, message):
+        if self.meter is not None:
+            self.meter = work.Meter(self.work_limit)
+            self.module.__dict__[work.TICK] = self.meter.tick
+        _seed(message["seed"])
+        return self._function(message["entry_point"])(*message["args"])
+
+    def _improve(self, message):
+        _seed(message["seed"])
+        utility = improver_api.Utility(
+            self.channel, message["utility_text"], message["utility_calls"]
+        )
+        language_model = improver_api.LanguageModel(
+            self.channel, message["calls"], message["responses"]
+        )
+        sys.modules["language_model"] = improver_api.refusing_module(self.channel)
+        improve = self._function(message["entry_point"])
+        return improve(message["initial"], utility, language_model)
+
+    def _function(self, name):
+        function = self.module.__dict__.get(name)
+        if not callable(function):
+            raise NameError(f"the program defines no function {name}")
+        return function
+
+    def _explain(self, error):
+        what = "failed"
+        if isinstance(error, work.WorkLimitReached):
+            what = "work"
+        elif isinstance(error, MemoryError):
+            what = "memory"
+        elif isinstance(error, improver_api.BudgetSpent):
+            what = "budget"
+        elif isinstance(error, OSError) and (
+            self.attempts or error.errno in (errno.EPERM, errno.EACCES)
+        ):
+            what = "refused"
+        elif isinstance(error, wire.WireError):
+            what = "invalid"
+        elif self.meter is not None and self.meter.reached:
+            what = "work"
+        try:
+            text = str(error)[:500]
+        except Exception:  # the program's own __str__ may do anything
+            text = ""
+        name = type(error).__name__
+        where = _line_of(error)
+        return _failure(what, f"{name}: {text}{where}" if text else f"{name}{where}")
+
+    def _audit(self, event, args):
+        if self._reporting:
+            return
+        if event == "open":
+            path, mode, flags = args
+            if not isinstance(path, (str, bytes)) or self._may_read(path, flags):
+                return
+            detail = f"open {os.fsdecode(path)!r} {mode or ''}"
+        elif event in _REPORTED:
+            detail = event + " " + ", ".join(f"{a!r:.60}" for a in args)
+        else:
+            return
+        self._reporting = True
+        try:
+            self.attempts += 1
+            self.channel.note(event, detail)
+        finally:
+            self._reporting = False
+
+    def _may_read(self, path, flags):
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        full = os.path.abspath(os.fsdecode(path))
+        return full.startswith(self.read_paths) and not (flags or 0) & writes
+
+
+def _seed(seed):
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+def _line_of(error):
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})"
+    # Not traceback.extract_tb: it would open the files it names.
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == PROGRAM:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
+
+
+def _failure(what, reason):
+    return {"failed": what, "reason": reason}
+
+
+def serve(descriptor, read_paths):
+    """Serve the host on a descriptor until it closes."""
+    Child(wire.Pipe(descriptor), read_paths).serve()
