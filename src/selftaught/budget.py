@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from selftaught.errors import BudgetSpent, UsageError
+from selftaught.errors import BudgetSpent, RunBudgetSpent, UsageError
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +102,11 @@ class Account:
                 )
             self.utility_calls += 1
 
+    def restore(self, calls: int, responses: int, utility_calls: int) -> None:
+        """Take over the spending of a job that was recorded as complete."""
+        with self._lock:
+            self.calls, self.responses, self.utility_calls = calls, responses, utility_calls
+
     @property
     def remaining_calls(self) -> int:
         """Language model calls left."""
@@ -127,15 +132,15 @@ class RunAccount:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Raise BudgetSpent where a limit of the run has been reached."""
+        """Raise RunBudgetSpent where a limit of the run has been reached."""
         limits = self.limits
         with self._lock:
             if limits.wall_s is not None and self._clock() - self._started >= limits.wall_s:
-                raise BudgetSpent("wall", f"The run's {limits.wall_s:g} s of wall time are over.")
+                raise RunBudgetSpent(f"The run's {limits.wall_s:g} s of wall time are over.")
             if limits.tokens is not None and self.tokens >= limits.tokens:
-                raise BudgetSpent("tokens", f"The run's {limits.tokens:,} tokens are spent.")
+                raise RunBudgetSpent(f"The run's {limits.tokens:,} tokens are spent.")
             if limits.dollars is not None and self.dollars >= limits.dollars:
-                raise BudgetSpent("dollars", f"The run's ${limits.dollars:g} are spent.")
+                raise RunBudgetSpent(f"The run's ${limits.dollars:g} are spent.")
 
     def record(self, tokens: int, dollars: float) -> None:
         """Add what an answer cost."""

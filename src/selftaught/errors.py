@@ -10,7 +10,9 @@
     │   ├── ModelUnreachable      no answer within the retries
     │   ├── ModelRefused          wrong key, unknown model, rejected request
     │   └── ReplayMismatch        a recorded run was asked something it never recorded
-    └── BudgetSpent           a limit was reached before the request was served
+    ├── BudgetSpent           an improver's limit was reached before its request was served
+    ├── RunBudgetSpent        a limit of the whole run was reached
+    └── Interrupted           the run was told to stop; it can be resumed
 
 Messages say what happened, with the value, and what to do about it.
 """
@@ -62,3 +64,11 @@ class BudgetSpent(SelftaughtError):
     def __init__(self, limit: str, message: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class RunBudgetSpent(SelftaughtError):
+    """A limit of the whole run was reached; what was found so far is kept."""
+
+
+class Interrupted(SelftaughtError):
+    """The run was told to stop. Everything recorded so far is kept, and `resume` goes on."""

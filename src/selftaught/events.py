@@ -102,6 +102,11 @@ class Requested(Event, frozen=True, kw_only=True, tag="requested"):
     calls: int
     responses: int
 
+    @property
+    def key(self) -> str:
+        """Job and call."""
+        return f"{self.job}|{self.call}"
+
 
 class BudgetRefused(Event, frozen=True, kw_only=True, tag="budget_refused"):
     """A request was not served because a limit was reached; `times` counts repetitions."""
@@ -152,7 +157,7 @@ class MetaEvaluated(Event, frozen=True, kw_only=True, tag="meta_evaluated"):
 
     Attributes:
         improver: the hash of its solution.
-        split: `val` or `test`.
+        split: the measurement's name: `validation`, `sealed` or `transfer`.
         outcome: mean normalised utility over tasks and repeats, with its standard error.
         by_task: the mean of each task.
     """
@@ -161,6 +166,11 @@ class MetaEvaluated(Event, frozen=True, kw_only=True, tag="meta_evaluated"):
     split: str
     outcome: Outcome
     by_task: dict[str, float] = {}
+
+    @property
+    def key(self) -> str:
+        """Measurement and improver."""
+        return f"{self.split}|{self.improver}"
 
 
 class RoundEnded(Event, frozen=True, kw_only=True, tag="round_ended"):
@@ -179,6 +189,11 @@ class RoundEnded(Event, frozen=True, kw_only=True, tag="round_ended"):
     improver: str
     accepted: bool
     reason: str
+
+    @property
+    def key(self) -> str:
+        """The round's number."""
+        return str(self.round)
 
 
 class Paused(Event, frozen=True, kw_only=True, tag="paused"):

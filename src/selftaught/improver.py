@@ -33,7 +33,9 @@ def load_improver(name_or_file: str) -> Solution:
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The improver file {name_or_file!r} cannot be read: {error}.") from error
+            raise UsageError(
+                f"The improver file {name_or_file!r} cannot be read: {error}."
+            ) from error
         where = str(path)
     elif name_or_file in improver_names():
         source = (_SHIPPED / f"{name_or_file}.py").read_text(encoding="utf-8")

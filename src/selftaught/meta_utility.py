@@ -5,6 +5,7 @@ improver returns. Every improver meets the same instances and the same random pr
 random numbers), so that differences between improvers are not differences in luck.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -91,9 +92,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     def by_task(self) -> dict[str, float]:
         """The mean normalised utility of each task."""
         names = dict.fromkeys(item.task for item in self.items)
-        return {
-            name: _mean([i.normalised for i in self.items if i.task == name]) for name in names
-        }
+        return {name: _mean([i.normalised for i in self.items if i.task == name]) for name in names}
 
 
 class MetaUtility:
@@ -153,7 +152,10 @@ class MetaUtility:
     def measure(self, improver: Solution, measurement: Measurement = VALIDATION) -> Measured:
         """Apply the improver to every task and repeat and average what comes of it."""
         places = [(task, r) for r in range(self.repeats) for task in self.tasks]
-        calls = [lambda p=place: self._item(improver, measurement, *p) for place in places]  # type: ignore[misc]
+        calls = [
+            functools.partial(self._item, improver, measurement, task, repeat)
+            for task, repeat in places
+        ]
         # A broken improver breaks on the first two tasks; the rest need not be tried.
         items = run_all(calls[:2])
         if not all(_failed(item) for item in items):
@@ -162,21 +164,13 @@ class MetaUtility:
         self._on_measured(measurement, measured)
         return measured
 
-    def _item(
-        self, improver: Solution, measurement: Measurement, task: Task, repeat: int
-    ) -> Item:
+    def _item(self, improver: Solution, measurement: Measurement, task: Task, repeat: int) -> Item:
         inner, outer = measurement.inner_block + repeat, measurement.outer_block + repeat
         account = Account(self.budget)
         job = self.job_on_task(improver, task, measurement.name, repeat, inner, account)
         outcome = self._pool.improve(job)
-        spent = {
-            "calls": account.calls,
-            "responses": account.responses,
-            "utility_calls": account.utility_calls,
-        }
-        place = {"task": task.name, "repeat": repeat, **spent}
         if not isinstance(outcome, Returned):
-            return Item(outcome=outcome, normalised=WORST, **place)
+            return _item_of(task, repeat, account, outcome, WORST)
         final = Solution(outcome.source, task.initial.entry_point)
         unchanged = final.source.strip() == task.initial.source.strip()
         split = measurement.scored_on
@@ -186,12 +180,8 @@ class MetaUtility:
         end = self._pool.score(ScoreJob(task=task, solution=final, split=split, repeat=outer))
         base = start.value if isinstance(start, Scored) else task.worst
         value = end.value if isinstance(end, Scored) else task.worst
-        return Item(
-            outcome=end,
-            normalised=task.normalise(value, base),
-            unchanged=unchanged,
-            **place,
-        )
+        normalised = task.normalise(value, base)
+        return _item_of(task, repeat, account, end, normalised, unchanged=unchanged)
 
     def job_on_task(
         self,
@@ -253,6 +243,27 @@ def derive_seed(seed: int, *path: object) -> int:
     """A seed for one place of a run, below 2**63, from the run's seed and the place's name."""
     text = "/".join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _item_of(
+    task: Task,
+    repeat: int,
+    account: Account,
+    outcome: Outcome,
+    normalised: float,
+    *,
+    unchanged: bool = False,
+) -> Item:
+    return Item(
+        task=task.name,
+        repeat=repeat,
+        outcome=outcome,
+        normalised=normalised,
+        unchanged=unchanged,
+        calls=account.calls,
+        responses=account.responses,
+        utility_calls=account.utility_calls,
+    )
 
 
 def _failed(item: Item) -> bool:

@@ -26,9 +26,8 @@ class Solution(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hex digits of SHA-256 over entry point and source."""
-        text = f"{self.entry_point}\0{self.source}"
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """The first 16 hex digits of SHA-256 over the source: its name in the store, too."""
+        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @staticmethod
     def admit(source: object, entry_point: str) -> "Solution":

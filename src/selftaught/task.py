@@ -116,9 +116,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         for key, value in overrides.items():
             if key not in file.parameters:
                 known = ", ".join(sorted(file.parameters)) or "none"
-                raise UsageError(
-                    f"Task {name!r} has no parameter {key!r}; it has: {known}."
-                )
+                raise UsageError(f"Task {name!r} has no parameter {key!r}; it has: {known}.")
             overrides[key] = _like(file.parameters[key], value, key)
         changed = {k: v for k, v in overrides.items() if v != file.parameters[k]}
         file = msgspec.structs.replace(file, parameters={**file.parameters, **overrides})
@@ -135,6 +133,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             utility_text=text,
             digest=_digest(folder, file.parameters),
         )
+
+    @property
+    def reference(self) -> str:
+        """What `load` takes to load this very task again, from any working directory."""
+        name, mark, query = self.name.partition("?")
+        shipped = Path(self.folder).parent == _SHIPPED
+        return (name if shipped else self.folder) + mark + query
 
     def split(self, name: str) -> Split:
         """The split as a utility gets it."""
@@ -227,7 +232,9 @@ def _initial(folder: Path, entry_point: str) -> Solution:
     if not found:
         raise TaskError(f"{folder} holds no solution.py: a task needs an initial solution.")
     if not (folder / "utility.py").is_file():
-        raise TaskError(f"{folder} holds no utility.py: a task needs a score(solution, split, seed).")
+        raise TaskError(
+            f"{folder} holds no utility.py: a task needs a score(solution, split, seed)."
+        )
     source = found[0].read_text(encoding="utf-8")
     if found[0].suffix == ".py":
         return check_program(source, entry_point, str(found[0]))

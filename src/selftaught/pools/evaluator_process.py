@@ -66,7 +66,11 @@ class EvaluatorProcess:
             reply = self._receive(time.monotonic() + allowed_s)
         except wire.Overdue:
             self._restart()
-            return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), allowed_s, []
+            return (
+                Failed(reason=f"the utility did not answer within {allowed_s:g} s"),
+                allowed_s,
+                [],
+            )
         except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
             code = self._restart()
             reason = f"the evaluator ended (exit code {code}) while scoring: {error}"

@@ -97,7 +97,12 @@ class LocalPool:
             self._improvers.close()
 
     def _converse(
-        self, child: Child, session: Session, message: dict[str, object], cpu_s: float, wall_s: float
+        self,
+        child: Child,
+        session: Session,
+        message: dict[str, object],
+        cpu_s: float,
+        wall_s: float,
     ) -> Outcome | None:
         """Exchange messages until the guest is done; None for a load without a value."""
         cpu_end = child.cpu_s() + cpu_s

@@ -3,6 +3,7 @@
 The session knows nothing of where the guest runs; any pool can use it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from selftaught.errors import BudgetSpent, SolutionError
 from selftaught.language_model import Request
 from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob, run_all
 from selftaught.solution import MAX_SOURCE_CHARS, Solution
-from selftaught.utility import InvalidValue, Outcome, OutOfBudget, Scored, kind, number
+from selftaught.utility import FAILURES, InvalidValue, Outcome, OutOfBudget, Scored, kind, number
 
 MAX_PROMPT_CHARS = 400_000
 MAX_TEXTS = 1_000
@@ -88,13 +89,17 @@ class Session:
         return lambda: self.job.utility(solution)
 
     def _told(self, outcome: Outcome) -> dict[str, Any]:
-        is_scored = isinstance(outcome, Scored)
-        return {
+        told = {
             "value": number(outcome, self.job.worst),
-            "standard_error": outcome.standard_error if is_scored else 0.0,
-            "feedback": outcome.feedback if is_scored else getattr(outcome, "reason", ""),
             "outcome": kind(outcome),
+            "standard_error": 0.0,
+            "feedback": "",
         }
+        if isinstance(outcome, Scored):
+            told.update(standard_error=outcome.standard_error, feedback=outcome.feedback)
+        elif isinstance(outcome, FAILURES):
+            told.update(feedback=outcome.reason)
+        return told
 
     def _initial(self, params: dict[str, Any]) -> float:
         return number(self.job.initial_outcome(), self.job.worst)
@@ -131,7 +136,7 @@ class Session:
             )
             for message, indices in places.items()
         ]
-        answers = run_all([lambda r=r: self.job.ask(r) for r in requests])  # type: ignore[misc]
+        answers = run_all([functools.partial(self.job.ask, request) for request in requests])
         texts = [""] * len(messages)
         for indices, answer in zip(places.values(), answers, strict=True):
             for i, text in zip(indices, answer.texts, strict=True):

@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+SEED   ?= 0
+MODEL  ?= mutation
+STORE  ?= selftaught.db
+# A certificate store of the system's own is used where there is one (company proxies).
+export UV_SYSTEM_CERTS ?= 1
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## Make .venv with everything from the lock file
+
+$(VENV)/.installed: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "selftaught needs Python 3.11 or later; PYTHON=/path/to/python3 names one."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "The venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(UV) sync --frozen --quiet
+	@touch $@
+
+run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=name)
+	@$(BIN)/selftaught doctor > .doctor.txt || { cat .doctor.txt; rm .doctor.txt; exit 1; }
+	@tail -n 1 .doctor.txt; rm .doctor.txt
+	@echo; echo "(a) A program gets better: a local search for the travelling salesman problem"
+	@$(BIN)/selftaught improve tsp --calls 16 --seed $(SEED) --model $(MODEL) --store $(STORE)
+	@echo; echo "(b) The improver gets better: STOP, Algorithm 1 of the paper"
+	@$(BIN)/selftaught run tsp sorting_network --rounds 3 --seed $(SEED) --model $(MODEL) --store $(STORE)
+
+test: install  ## Run every test
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+check: lint typecheck test  ## Everything that CI runs
+
+lint: install  ## Style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: install  ## Rewrite to the format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+typecheck: install  ## mypy, strict
+	@$(BIN)/mypy
+
+bench: install  ## The ten-seed experiment and the timings (minutes)
+	@$(BIN)/python bench/ten_seeds.py
+	@$(BIN)/python bench/sandbox_calls.py
+
+docs: install  ## Write the command reference anew from --help
+	@$(BIN)/python docs/generate_cli.py
+
+clean:  ## Remove the environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help install run test check lint format typecheck bench docs clean

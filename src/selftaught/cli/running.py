@@ -1,0 +1,315 @@
+"""The commands that run things: run, improve, transfer, resume."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import msgspec
+import typer
+
+import selftaught.cli.options as options
+from selftaught.cli import screen
+from selftaught.cli.progress import Progress
+from selftaught.errors import Interrupted
+from selftaught.improvement import best
+from selftaught.improver import load_improver
+from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
+from selftaught.runs.launch import resume, start
+from selftaught.runs.result import Run
+from selftaught.task import Task
+from selftaught.transfer import REFERENCES
+from selftaught.utility import Scored, kind
+
+BASELINES = ("identity", "seed", "best_of_n", "greedy")
+EXIT_BUDGET = 3
+
+
+def run_command(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Trained on.")],
+    rounds: Annotated[int, typer.Option("--rounds", help="T of Algorithm 1.")] = 3,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            "--held-out", metavar="TASKS", help="Transfer tasks, by commas; `none` for none."
+        ),
+    ] = None,
+    improver: Annotated[
+        str, typer.Option("--improver", metavar="NAME|FILE", help="The seed improver I_0.")
+    ] = "seed",
+    accept: Annotated[
+        str, typer.Option("--accept", help="`always` (the paper) or `better` (on validation).")
+    ] = "always",
+    repeats: options.Repeats = 2,
+    calls: options.Calls = 4,
+    responses: options.Responses = 6,
+    utility_calls: options.UtilityCalls = None,
+    meta_calls: Annotated[
+        int | None, typer.Option("--meta-calls", help="As --calls, for the improver on itself.")
+    ] = None,
+    model: options.Model = "mutation",
+    base_url: options.BaseUrl = None,
+    tokens: options.Tokens = None,
+    dollars: options.Dollars = None,
+    wall: options.Wall = None,
+    slots: options.Slots = None,
+    weak: options.Weak = False,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Run STOP: improve the improver on TASKs for some rounds, then try it on held-out tasks."""
+    budget = options.budget(calls, responses, utility_calls)
+    meta = budget if meta_calls is None else options.budget(meta_calls, responses, None)
+    trained = {Task.load(task).name.partition("?")[0] for task in tasks}
+    if held_out is None:
+        transfer_tasks = tuple(name for name in DEFAULT_HELD_OUT if name not in trained)
+    else:
+        transfer_tasks = options.names(held_out)
+    config = RunConfig(
+        command="run",
+        tasks=tuple(tasks),
+        held_out=transfer_tasks,
+        improvers=((improver, load_improver(improver).source),),
+        rounds=rounds,
+        repeats=repeats,
+        seed=seed,
+        model=model,
+        base_url=base_url,
+        budget=budget,
+        meta_budget=meta,
+        limits=options.limits(tokens, dollars, wall),
+        accept=accept,
+        slots=slots,
+        allow_weak_sandbox=weak,
+    )
+    _execute(config, store, json)
+
+
+def improve_command(
+    task: Annotated[str, typer.Argument(metavar="TASK")],
+    improver: Annotated[
+        str, typer.Option("--improver", metavar="NAME|FILE", help="Which improver to apply.")
+    ] = "greedy",
+    baselines: Annotated[
+        str,
+        typer.Option("--baselines", metavar="NAMES", help="Shown beside it; `none` for none."),
+    ] = ",".join(BASELINES),
+    calls: options.Calls = 4,
+    responses: options.Responses = 6,
+    utility_calls: options.UtilityCalls = None,
+    model: options.Model = "mutation",
+    base_url: options.BaseUrl = None,
+    tokens: options.Tokens = None,
+    dollars: options.Dollars = None,
+    wall: options.Wall = None,
+    slots: options.Slots = None,
+    weak: options.Weak = False,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Improve one TASK's program with an improver, beside simple baselines at the same budget."""
+    named = [improver, *(name for name in options.names(baselines) if name != improver)]
+    config = RunConfig(
+        command="improve",
+        tasks=(task,),
+        improvers=tuple((name, load_improver(name).source) for name in named),
+        seed=seed,
+        model=model,
+        base_url=base_url,
+        budget=options.budget(calls, responses, utility_calls),
+        limits=options.limits(tokens, dollars, wall),
+        slots=slots,
+        allow_weak_sandbox=weak,
+    )
+    _execute(config, store, json)
+
+
+def transfer_command(
+    improvers: Annotated[list[str], typer.Argument(metavar="IMPROVER...", help="Names or files.")],
+    tasks: Annotated[
+        str, typer.Option("--tasks", metavar="TASKS", help="Tasks to try them on, by commas.")
+    ] = ",".join(DEFAULT_HELD_OUT),
+    repeats: options.Repeats = 2,
+    calls: options.Calls = 4,
+    responses: options.Responses = 6,
+    utility_calls: options.UtilityCalls = None,
+    model: options.Model = "mutation",
+    base_url: options.BaseUrl = None,
+    tokens: options.Tokens = None,
+    dollars: options.Dollars = None,
+    wall: options.Wall = None,
+    slots: options.Slots = None,
+    weak: options.Weak = False,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Apply frozen IMPROVERs to tasks, beside identity, best-of-n and hill climbing."""
+    names = [n for n in improvers if n not in REFERENCES] or list(improvers)
+    config = RunConfig(
+        command="transfer",
+        tasks=(),
+        held_out=options.names(tasks),
+        improvers=tuple((name, load_improver(name).source) for name in names),
+        repeats=repeats,
+        seed=seed,
+        model=model,
+        base_url=base_url,
+        budget=options.budget(calls, responses, utility_calls),
+        limits=options.limits(tokens, dollars, wall),
+        slots=slots,
+        allow_weak_sandbox=weak,
+    )
+    _execute(config, store, json)
+
+
+def resume_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or `latest`.")] = "latest",
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Must be the run's own, if given.")
+    ] = None,
+) -> None:
+    """Go on with a run that was stopped or killed; no answer is asked for twice."""
+    with Progress() as progress, _stopping(progress) as stop:
+        result = resume(
+            run,
+            store,
+            watch=progress.watch(),
+            stop=stop,
+            environment=os.environ,
+            seed=seed,
+        )
+    _print(result, progress.seconds, json)
+
+
+def _execute(config: RunConfig, store: str, json: bool) -> None:
+    command_line = shlex.join(["selftaught", *sys.argv[1:]])
+    with Progress() as progress, _stopping(progress) as stop:
+        result = start(
+            config,
+            store,
+            command_line=command_line,
+            watch=progress.watch(),
+            stop=stop,
+            environment=os.environ,
+        )
+    _print(result, progress.seconds, json)
+
+
+@contextmanager
+def _stopping(progress: Progress) -> Iterator[threading.Event]:
+    """Ctrl-C once ends the run when what is under way is recorded; twice ends it at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        progress.say("stopping; what is under way is still recorded (again to stop at once)")
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield stop
+    except Interrupted as interruption:
+        raise Interrupted(
+            f"Stopped. Nothing recorded is lost: `selftaught resume {interruption}` goes on."
+        ) from interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _print(run: Run, seconds: float, json: bool) -> None:
+    if json:
+        screen.out.print(
+            msgspec.json.encode(_as_data(run, seconds)).decode(), markup=False, soft_wrap=True
+        )
+    else:
+        _print_tables(run, seconds)
+    if run.status == "budget":
+        screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
+        if not run.rounds and not run.rows and not run.improvements:
+            raise typer.Exit(EXIT_BUDGET)
+
+
+def _print_tables(run: Run, seconds: float) -> None:
+    out = screen.out
+    if run.config.model.startswith("mutation"):
+        out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
+    if run.rounds:
+        out.print(screen.rounds_table(run.rounds))
+        first, last = run.rounds[0].improver, run.rounds[-1].improver
+        out.print("The seed improver and the final one:")
+        out.print(screen.diff(first.source, last.source, ("seed", "final")))
+    if run.rows:
+        out.print(screen.rows_table(run.rows))
+    if run.improvements:
+        task = Task.load(run.config.tasks[0])
+        found = best(run.improvements)
+        first_line = run.improvements[0]
+        out.print(f"What {first_line.name} made of {task.name}:")
+        out.print(
+            screen.diff(task.initial.source, first_line.program.source, ("initial", "improved"))
+        )
+        out.print(screen.improvements_table(run.improvements, task.name))
+        if found is not None and found is not first_line:
+            out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
+    if run.spent:
+        out.print(screen.spent_line(run, seconds))
+    out.print(f"Recorded as run {run.id}.", style="dim")
+
+
+def _as_data(run: Run, seconds: float) -> dict[str, object]:
+    rounds = [
+        {
+            "round": one.number,
+            "improver": one.improver.hash,
+            "source": one.improver.source,
+            "accepted": one.accepted,
+            "reason": one.reason,
+            "validation": screen.measured_as_data(one.validation),
+            "sealed": screen.measured_as_data(one.sealed),
+        }
+        for one in run.rounds
+    ]
+    rows = [
+        {
+            "name": row.name,
+            "improver": row.improver.hash,
+            "measured": screen.measured_as_data(row.measured),
+            "difference": row.difference,
+            "difference_error": row.difference_error,
+        }
+        for row in run.rows
+    ]
+    improvements = [
+        {
+            "name": one.name,
+            "outcome": kind(one.outcome),
+            "program": one.program.source,
+            "validation": one.validation.value if isinstance(one.validation, Scored) else None,
+            "sealed": one.sealed.value if isinstance(one.sealed, Scored) else None,
+            "calls": one.calls,
+            "responses": one.responses,
+            "utility_calls": one.utility_calls,
+        }
+        for one in run.improvements
+    ]
+    return {
+        "run": run.id,
+        "status": run.status,
+        "reason": run.reason,
+        "config": msgspec.to_builtins(run.config),
+        "rounds": rounds,
+        "transfer": rows,
+        "improvements": improvements,
+        "spent": run.spent,
+        "seconds": seconds,
+    }

@@ -1,0 +1,145 @@
+"""What a person sees: consoles, the banner, tables, diffs."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from selftaught.algorithm import Round
+from selftaught.improvement import Improvement
+from selftaught.meta_utility import Measured
+from selftaught.runs.result import Run
+from selftaught.transfer import Row
+from selftaught.utility import Outcome, Scored, kind
+
+MUTATION_BANNER = (
+    "Proposals come from random program mutation (no language model). "
+    "These numbers say nothing about STOP with a language model."
+)
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def shown(outcome: Outcome) -> str:
+    """An outcome as a cell: value ± standard error, or the kind of failure."""
+    if isinstance(outcome, Scored):
+        error = f" ±{outcome.standard_error:.3f}" if outcome.standard_error else ""
+        return f"{outcome.value:.3f}{error}"
+    return kind(outcome)
+
+
+def rounds_table(rounds: Sequence[Round]) -> Table:
+    """One line per round of Algorithm 1."""
+    table = Table(title="Rounds: meta-utility of the improver in force, ± standard error")
+    for header in ("round", "improver", "validation", "sealed test"):
+        table.add_column(header, no_wrap=True)
+    for task in rounds[0].sealed.by_task:
+        table.add_column(f"sealed: {task}", no_wrap=True)
+    table.add_column("what happened")
+    for one in rounds:
+        by_task = one.sealed.by_task
+        table.add_row(
+            str(one.number),
+            one.improver.hash[:8],
+            shown(one.validation.outcome),
+            shown(one.sealed.outcome),
+            *(f"{by_task[t]:.3f}" if t in by_task else "" for t in rounds[0].sealed.by_task),
+            one.reason,
+        )
+    return table
+
+
+def rows_table(rows: Sequence[Row]) -> Table:
+    """The transfer table: improvers on held-out tasks, differences to the first line."""
+    table = Table(
+        title="Held-out tasks, sealed test instances: normalised utility, ± standard error"
+    )
+    for header in ("improver", "mean", f"minus {rows[0].name}"):
+        table.add_column(header, no_wrap=True)
+    for task in rows[0].measured.by_task:
+        table.add_column(task, no_wrap=True)
+    for header in ("unchanged", "calls", "scores"):
+        table.add_column(header, justify="right")
+    for row in rows:
+        by_task = row.measured.by_task
+        items = row.measured.items
+        difference = f"{row.difference:+.3f} ±{row.difference_error:.3f}"
+        table.add_row(
+            row.name,
+            shown(row.measured.outcome),
+            "" if row is rows[0] else difference,
+            *(f"{by_task[t]:.3f}" if t in by_task else "" for t in rows[0].measured.by_task),
+            f"{sum(i.unchanged for i in items)}/{len(items)}",
+            f"{_mean([i.calls for i in items]):.1f}",
+            f"{_mean([i.utility_calls for i in items]):.1f}",
+        )
+    return table
+
+
+def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
+    """One line per improver on a single task."""
+    table = Table(title=f"{task}: utility of the returned program, ± standard error")
+    for header in ("improver", "validation", "sealed test"):
+        table.add_column(header, no_wrap=True)
+    for header in ("calls", "responses", "scores"):
+        table.add_column(header, justify="right")
+    for one in improvements:
+        table.add_row(
+            one.name,
+            shown(one.validation),
+            shown(one.sealed),
+            str(one.calls),
+            str(one.responses),
+            str(one.utility_calls),
+        )
+    return table
+
+
+def spent_line(run: Run, seconds: float) -> str:
+    """Calls and time, in one line."""
+    spent = run.spent
+    parts = [
+        f"{spent['live_calls']:.0f} calls",
+        f"{spent['scored']:.0f} programs scored ({spent['reused_scores']:.0f} scores reused)",
+        f"{seconds:.1f} s",
+    ]
+    if spent["replayed_calls"]:
+        parts.insert(1, f"{spent['replayed_calls']:.0f} answers from the record")
+    if spent["tokens"]:
+        parts.append(f"{spent['tokens']:,.0f} tokens")
+    if spent["dollars"]:
+        parts.append(f"${spent['dollars']:.2f}")
+    return " · ".join(parts)
+
+
+def diff(before: str, after: str, names: tuple[str, str]) -> Syntax | str:
+    """A unified diff, or a sentence where there is nothing to show."""
+    lines = list(
+        difflib.unified_diff(
+            before.splitlines(), after.splitlines(), names[0], names[1], lineterm=""
+        )
+    )
+    if not lines:
+        return "The program is unchanged."
+    return Syntax("\n".join(lines), "diff", background_color="default", word_wrap=True)
+
+
+def measured_as_data(measured: Measured) -> dict[str, object]:
+    """A measurement as JSON-able data."""
+    outcome = measured.outcome
+    return {
+        "outcome": kind(outcome),
+        "mean": outcome.value if isinstance(outcome, Scored) else None,
+        "standard_error": outcome.standard_error if isinstance(outcome, Scored) else None,
+        "by_task": measured.by_task,
+        "unchanged": sum(item.unchanged for item in measured.items),
+        "items": len(measured.items),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,63 @@
+"""The commands for tasks of your own: new-task, check-task."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+import selftaught.cli.options as options
+from selftaught.cli import screen
+from selftaught.pools.local import LocalPool
+from selftaught.task import Task
+from selftaught.task_check import check_task, write_skeleton
+
+
+def new_task_command(
+    folder: Annotated[str, typer.Argument(metavar="DIR")],
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Write a working task folder to start from."""
+    written = write_skeleton(folder)
+    if json:
+        _print_json({"files": [str(path) for path in written]})
+        return
+    for path in written:
+        screen.out.print(str(path))
+    screen.out.print(f"`selftaught check-task {folder}` tries it out.")
+
+
+def check_task_command(
+    task: Annotated[str, typer.Argument(metavar="TASK|DIR")],
+    weak: options.Weak = False,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Try a task out: does it repeat, does it score, does its verifier reject nonsense?"""
+    loaded = Task.load(task)
+    pool = LocalPool(1, allow_weak_sandbox=weak)
+    checks = []
+    try:
+        for check in check_task(loaded, pool):
+            checks.append(check)
+            if not json:
+                mark = "[green]ok[/green]  " if check.passed else "[red]FAIL[/red]"
+                screen.out.print(f"{mark} {check.name} [dim]{check.detail}[/dim]")
+    finally:
+        pool.close()
+    failed = [check for check in checks if not check.passed]
+    if json:
+        _print_json(
+            {"task": loaded.name, "passed": not failed, "checks": msgspec.to_builtins(checks)}
+        )
+    else:
+        count = f"{len(checks) - len(failed)} of {len(checks)} checks hold"
+        screen.out.print(f"{loaded.name}: {count}.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_json(data: object) -> None:
+    screen.out.print(msgspec.json.encode(data).decode(), markup=False, soft_wrap=True)

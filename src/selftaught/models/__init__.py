@@ -1,0 +1,1 @@
+"""Where answers come from: OpenAI-compatible endpoints, and the name by which one is chosen."""

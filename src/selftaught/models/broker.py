@@ -1,0 +1,107 @@
+"""The broker: every request to the language model passes here, and is recorded before it counts.
+
+It holds the model (and with it the key), spends the run's account, and answers from the record
+what was answered before: a resumed run pays for no answer twice.
+"""
+
+import threading
+import time
+from collections import Counter
+
+from selftaught.budget import RunAccount
+from selftaught.errors import Interrupted
+from selftaught.events import Answered
+from selftaught.language_model import Answer, LanguageModel, Request, Usage
+from selftaught.store.event_store import text_hash
+from selftaught.store.journal import Journal
+
+
+class Broker:
+    """Implements `selftaught.meta_utility.Ask`. Thread-safe.
+
+    Args:
+        model: answers what the record does not hold.
+        journal: where answers are found and recorded.
+        account: the run's spending; recorded answers count into it as they did when paid.
+        stop: set when the run is told to stop; nothing new is asked then.
+    """
+
+    def __init__(
+        self, model: LanguageModel, journal: Journal, account: RunAccount, stop: threading.Event
+    ) -> None:
+        self._model = model
+        self._journal = journal
+        self._account = account
+        self._stop = stop
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self.live_calls = 0
+        self.replayed_calls = 0
+
+    def __call__(self, job: str, request: Request, seed: int) -> Answer:
+        """Answer a request of a job, from the record or from the model.
+
+        Raises:
+            ModelError: the model cannot answer.
+            RunBudgetSpent, Interrupted: nothing new may be asked.
+        """
+        content = request.content_hash
+        with self._lock:
+            # The job is in the key, so its own requests alone decide what is asked when.
+            occurrence = self._asked[job, content]
+            self._asked[job, content] += request.n_responses
+        recorded = self._journal.recorded_answer(job, content, occurrence)
+        if recorded is not None and len(recorded[1]) == request.n_responses:
+            event, texts = recorded
+            self._account.record(
+                event.prompt_tokens + event.completion_tokens, event.dollars or 0.0
+            )
+            with self._lock:
+                self.replayed_calls += 1
+            return Answer(texts=texts, usage=_usage(event), truncated=event.truncated)
+        if self._stop.is_set():
+            raise Interrupted("The run was told to stop.")
+        self._account.check()
+        started = time.monotonic()
+        answer = self._model.respond(
+            request,
+            seed=seed,
+            occurrence=occurrence,
+            key=f"{self._journal.run}/{job}/{content}/{occurrence}",
+        )
+        self._record(job, request, occurrence, answer, time.monotonic() - started)
+        return answer
+
+    def _record(
+        self, job: str, request: Request, occurrence: int, answer: Answer, seconds: float
+    ) -> None:
+        usage = answer.usage
+        self._account.record(usage.prompt_tokens + usage.completion_tokens, usage.dollars or 0.0)
+        self._journal.record(
+            Answered(
+                job=job,
+                content_hash=request.content_hash,
+                occurrence=occurrence,
+                expertise=text_hash(request.expertise),
+                message=text_hash(request.message),
+                temperature=request.temperature,
+                texts=tuple(map(text_hash, answer.texts)),
+                model=self._model.name,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                dollars=usage.dollars,
+                truncated=answer.truncated,
+                seconds=seconds,
+            ),
+            texts=(request.expertise, request.message, *answer.texts),
+        )
+        with self._lock:
+            self.live_calls += 1
+
+
+def _usage(event: Answered) -> Usage:
+    return Usage(
+        prompt_tokens=event.prompt_tokens,
+        completion_tokens=event.completion_tokens,
+        dollars=event.dollars,
+    )

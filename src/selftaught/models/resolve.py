@@ -1,0 +1,110 @@
+"""From the name that a user writes after `--model` to something that answers."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from selftaught.errors import UsageError
+from selftaught.language_model import LanguageModel
+from selftaught.models.failures import KEY_VARIABLE, shown_url
+from selftaught.models.openai_compatible import (
+    OPENAI_URL,
+    OnWait,
+    OpenAICompatibleModel,
+    say_nothing,
+)
+
+URL_VARIABLE = "OPENAI_BASE_URL"
+_OPENAI = "openai/"
+
+
+class ModelForm(msgspec.Struct, frozen=True, kw_only=True):
+    """One form that the name of a model may take.
+
+    Attributes:
+        form: as it is written, with a word in capitals for what the user fills in.
+        meaning: one line on what answers.
+        usable: whether it can be used as things are set now; no endpoint is asked.
+        remark: why, or what to set.
+    """
+
+    form: str
+    meaning: str
+    usable: bool
+    remark: str
+
+
+def resolve_model(
+    name: str,
+    *,
+    base_url: str | None,
+    environment: Mapping[str, str],
+    on_wait: OnWait = say_nothing,
+) -> LanguageModel:
+    """Return what answers under a name.
+
+    Args:
+        name: `mutation`, `mutation-first-order` or `openai/NAME`.
+        base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
+            the environment, else OpenAI's own.
+        environment: where keys are looked up, usually `os.environ`.
+        on_wait: see `OpenAICompatibleModel`.
+
+    Raises:
+        UsageError: there is no such form of name, or the address is none.
+        ModelRefused: a key is missing or cannot be sent.
+    """
+    if name in ("mutation", "mutation-first-order"):
+        if base_url is not None:
+            raise UsageError(
+                f"A base URL has no meaning for {name!r}, which asks no server. "
+                f"Leave it out, or name a model of the server as {_OPENAI}NAME."
+            )
+        # Imported late: whoever asks an endpoint does not wait for the edit operators.
+        from selftaught.mutation.proposer import MutationProposer
+
+        return MutationProposer(templates=name == "mutation")
+    model = name.removeprefix(_OPENAI)
+    if model == name or not model.strip():
+        forms = "; ".join(
+            f"{form.form} ({form.meaning})" for form in model_names(environment=environment)
+        )
+        raise UsageError(f"There is no model {name!r}. There are: {forms}.")
+    return OpenAICompatibleModel(
+        model,
+        base_url=base_url or environment.get(URL_VARIABLE) or None,
+        api_key=environment.get(KEY_VARIABLE),
+        on_wait=on_wait,
+    )
+
+
+def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) -> list[ModelForm]:
+    """Return the forms of name that `resolve_model` takes, and whether each is usable now."""
+    url = base_url or environment.get(URL_VARIABLE) or None
+    has_key = bool(environment.get(KEY_VARIABLE, "").strip())
+    if url is not None:
+        remark = f"asks {shown_url(url)}, {'with' if has_key else 'without'} a key"
+    elif has_key:
+        remark = f"asks {OPENAI_URL} with the key in {KEY_VARIABLE}"
+    else:
+        remark = f"set {KEY_VARIABLE}, or give the base URL of a server that needs no key"
+    return [
+        ModelForm(
+            form="mutation",
+            meaning="random program mutation, no language model",
+            usable=True,
+            remark="runs on this machine, needs no key",
+        ),
+        ModelForm(
+            form="mutation-first-order",
+            meaning="the same without the templates for whole improvers",
+            usable=True,
+            remark="runs on this machine, needs no key",
+        ),
+        ModelForm(
+            form=f"{_OPENAI}NAME",
+            meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
+            usable=has_key or url is not None,
+            remark=remark,
+        ),
+    ]

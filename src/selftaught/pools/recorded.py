@@ -1,0 +1,164 @@
+"""A pool whose jobs are recorded as they end, and not run again when they are recorded.
+
+This is where durable execution lives: a resumed run does everything again through this pool, and
+what was done before costs a look-up. The same look-up serves programs that turn up twice in a run:
+scoring is deterministic by seed, so they are scored once.
+"""
+
+import itertools
+import threading
+import time
+from concurrent.futures import Future
+
+import msgspec
+
+from selftaught.errors import Interrupted
+from selftaught.events import (
+    Attempted,
+    BudgetRefused,
+    Evaluated,
+    Improved,
+    Requested,
+    evaluation_key,
+)
+from selftaught.pool import Attempt, ImproveJob, Pool, ScoreJob
+from selftaught.solution import Solution
+from selftaught.store.journal import Journal
+from selftaught.utility import Outcome, Returned, kind, number
+
+
+class RecordedPool:
+    """Implements `selftaught.pool.Pool` over another pool and a journal. Thread-safe.
+
+    Args:
+        pool: runs what is not recorded.
+        journal: where outcomes are found and recorded.
+        stop: set when the run is told to stop; no job is begun then.
+    """
+
+    def __init__(self, pool: Pool, journal: Journal, stop: threading.Event) -> None:
+        self.slots = pool.slots
+        self._pool = pool
+        self._journal = journal
+        self._stop = stop
+        self._running: dict[str, Future[Outcome]] = {}
+        self._lock = threading.Lock()
+        self.scored = 0
+        self.reused = 0
+
+    def score(self, job: ScoreJob) -> Outcome:
+        """Score a program, once per block of instances however often it is asked for."""
+        task = f"{job.task.name}@{job.task.digest}"
+        key = evaluation_key(task, job.split, job.repeat, job.solution.hash)
+        with self._lock:
+            recorded = self._journal.recorded_evaluation(
+                task, job.split, job.repeat, job.solution.hash
+            )
+            if recorded is not None:
+                self.reused += 1
+                return recorded
+            running = self._running.get(key)
+            if running is None:
+                mine: Future[Outcome] = Future()
+                self._running[key] = mine
+            else:
+                self.reused += 1
+        if running is not None:
+            return running.result()
+        try:
+            outcome = self._score_now(job, task)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(outcome)
+            return outcome
+        finally:
+            with self._lock:
+                del self._running[key]
+
+    def _score_now(self, job: ScoreJob, task: str) -> Outcome:
+        self._check_stop()
+        started = time.monotonic()
+        outcome = self._pool.score(job)
+        self._journal.record(
+            Evaluated(
+                task=task,
+                solution=job.solution.hash,
+                split=job.split,
+                repeat=job.repeat,
+                outcome=outcome,
+                seconds=time.monotonic() - started,
+            ),
+            texts=(job.solution.source,),
+        )
+        self.scored += 1
+        return outcome
+
+    def improve(self, job: ImproveJob) -> Outcome:
+        """Run an improve job, or return how it ended where that is recorded."""
+        recorded = self._journal.recorded_improvement(job.key)
+        if recorded is not None:
+            job.account.restore(recorded.calls, recorded.responses, recorded.utility_calls)
+            return recorded.outcome
+        self._check_stop()
+        started = time.monotonic()
+        outcome = self._pool.improve(self._observed(job))
+        account = job.account
+        for limit, times in (
+            ("calls", account.refused_calls),
+            ("utility_calls", account.refused_utility_calls),
+        ):
+            if times:
+                self._journal.record(BudgetRefused(job=job.key, limit=limit, times=times))
+        returned = outcome.source if isinstance(outcome, Returned) else None
+        self._journal.record(
+            Improved(
+                job=job.key,
+                improver=job.improver.hash,
+                initial=job.initial.hash,
+                target=job.target,
+                outcome=outcome,
+                unchanged=returned is not None and returned.strip() == job.initial.source.strip(),
+                calls=account.calls,
+                responses=account.responses,
+                utility_calls=account.utility_calls,
+                seconds=time.monotonic() - started,
+            ),
+            texts=(job.improver.source, job.initial.source),
+        )
+        return outcome
+
+    def close(self) -> None:
+        """Close the pool beneath."""
+        self._pool.close()
+
+    def _observed(self, job: ImproveJob) -> ImproveJob:
+        """The same job, with every score it is told and everything it tries recorded."""
+        calls = itertools.count(1)
+
+        def utility(solution: Solution) -> Outcome:
+            call = next(calls)
+            outcome = job.utility(solution)
+            self._journal.record_once(
+                Requested(
+                    job=job.key,
+                    call=call,
+                    solution=solution.hash,
+                    outcome=kind(outcome),
+                    value=number(outcome, job.worst),
+                    calls=job.account.calls,
+                    responses=job.account.responses,
+                )
+            )
+            return outcome
+
+        def on_attempt(attempt: Attempt) -> None:
+            self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
+            job.on_attempt(attempt)
+
+        return msgspec.structs.replace(job, utility=utility, on_attempt=on_attempt)
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted("The run was told to stop.")

@@ -1,0 +1,76 @@
+"""What comes of a run, and who is told while it goes on."""
+
+from collections.abc import Callable
+
+import msgspec
+
+import selftaught.algorithm as algorithm
+import selftaught.improvement as improvement
+import selftaught.transfer as transfers
+from selftaught.errors import SelftaughtError
+from selftaught.events import AnyEvent
+from selftaught.runs.config import RunConfig
+from selftaught.solution import Solution
+from selftaught.utility import Scored
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """What came of a run.
+
+    Attributes:
+        id: its name in the store.
+        config: what it was a function of.
+        status: `done`, or `budget` where a limit of the run ended it early.
+        rounds: of Algorithm 1, the seed improver's first; empty for other commands.
+        rows: the transfer table.
+        improvements: of `improve`, one for each improver.
+        reason: why it ended early.
+    """
+
+    id: str
+    config: RunConfig
+    status: str = "done"
+    reason: str = ""
+    rounds: list[algorithm.Round] = []
+    rows: list[transfers.Row] = []
+    improvements: list[improvement.Improvement] = []
+    spent: dict[str, float] = {}
+
+    @property
+    def best(self) -> Solution:
+        """The final improver of a run, or the best program of an improvement.
+
+        Raises:
+            SelftaughtError: the run ended before it had one.
+        """
+        if self.rounds:
+            return self.rounds[-1].improver
+        found = improvement.best(self.improvements)
+        if found is None:
+            raise SelftaughtError(f"Run {self.id} ended before it had a result: {self.reason}")
+        return found.program
+
+    @property
+    def scores(self) -> list[float | None]:
+        """Sealed meta-utility of each round's improver (None: it failed), or each program's."""
+        if self.rounds:
+            return [transfers.value(r.sealed) for r in self.rounds]
+        return [
+            one.sealed.value if isinstance(one.sealed, Scored) else None
+            for one in self.improvements
+        ]
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told of what while a run goes on; each call must return soon.
+
+    Attributes:
+        on_event: every event, after it is recorded.
+        on_round, on_row, on_improvement: parts of the result as they are complete.
+    """
+
+    on_event: Callable[[AnyEvent], None] = lambda event: None
+    on_round: Callable[[algorithm.Round], None] = lambda round_: None
+    on_row: Callable[[transfers.Row], None] = lambda row: None
+    on_improvement: Callable[[improvement.Improvement], None] = lambda one: None
+    on_started: Callable[[str, RunConfig], None] = lambda run, config: None

@@ -1,0 +1,15 @@
+"""The event store: append-only runs, their events and the texts that the events refer to.
+
+| module | what it holds |
+|---|---|
+| `event_store` | `Store`, the Protocol that every store fulfils; `RunRow`; `text_hash` |
+| `sqlite` | `SQLiteStore`: one file, one writer, any number of readers |
+| `connection` | opening the file, and what SQLite's errors mean for the user |
+| `migrations` | the schema, as a list of steps that only ever grows |
+| `writer_lock` | the lock that keeps a second writer out |
+| `record` | events and texts in the form that the database holds |
+| `integrity` | what `check` looks at |
+| `journal` | `Journal`: the sink a run writes to, and what a resumed run looks up |
+
+The schema is public: docs/reference/store.md describes it, with queries to start from.
+"""

@@ -1,0 +1,148 @@
+"""Opening the SQLite file, and what its errors mean for the user."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selftaught.errors import StoreError
+from selftaught.store.migrations import MIGRATIONS, migrate, schema_version
+
+BUSY_TIMEOUT_S = 5.0
+# Between checkpoints nothing waits for the disk. 4,000 pages are 16 MB of log.
+CHECKPOINT_PAGES = 4000
+
+# What SQLite's primary result codes mean for the user, after "The store 'x.db' ".
+_SENTENCES = {
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database: name another file with --store.",
+    sqlite3.SQLITE_CORRUPT: "is damaged ({error}): go back to a copy, or save what can still be "
+    "read with the sqlite3 shell's .recover.",
+    sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable, or name "
+    "another file with --store.",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file, of the files "
+    "-wal and -shm beside it, and of their folder.",
+    sqlite3.SQLITE_FULL: "cannot grow, since the disk is full: make room, then resume the run.",
+    sqlite3.SQLITE_IOERR: "cannot be read or written, since the disk failed ({error}): look at "
+    "the disk, or name a file on another one with --store.",
+    sqlite3.SQLITE_BUSY: "is held by another program, such as a sqlite3 shell in a transaction: "
+    "end that, then try again.",
+    sqlite3.SQLITE_TOOBIG: "does not take a text of a gigabyte or more.",
+}
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what SQLite reports into a StoreError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        sentence = (
+            "cannot be read or written ({error})."
+            if code is None
+            else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
+        )
+        raise StoreError(f"The store {name!r} {sentence.format(error=error)}") from error
+
+
+def _connect(real: str, query: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{Path(real).as_uri()}?{query}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def connect_reader(name: str, real: str) -> sqlite3.Connection:
+    """Open a store for reading only; such a connection cannot clear the log (no checkpoint).
+
+    Args:
+        name: the path as the user gave it, for messages.
+        real: the same with symbolic links resolved.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    if not os.path.exists(real):
+        raise StoreError(
+            f"There is no store {name!r}: `selftaught run TASK --store {name}` makes one, or name "
+            "another file with --store."
+        )
+    _refuse_folder(name, real)
+    query = "mode=ro"
+    may_make_log = os.access(os.path.dirname(real), os.W_OK, effective_ids=True)
+    if not may_make_log and not os.path.exists(real + "-wal"):
+        # Even a reader makes the two files of the log. Where it may not, and no log shows that
+        # anybody writes, the file is read as it stands.
+        query += "&immutable=1"
+    with explained(name):
+        connection = _connect(real, query)
+        try:
+            _check_version(connection, name)
+            if schema_version(connection) == 0:
+                raise StoreError(
+                    f"The store {name!r} is empty, since no run was ever started in it: name "
+                    "another file with --store."
+                )
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_writer(name: str, real: str, now: float) -> sqlite3.Connection:
+    """Open a store for writing, made where there is none and brought up to date.
+
+    Args:
+        name: the path as the user gave it, for messages.
+        real: the same with symbolic links resolved; the caller holds its `WriterLock`.
+        now: seconds since the epoch, recorded with each migration.
+
+    Raises:
+        StoreError: it cannot be written, or is no store of this version or an earlier one.
+    """
+    _refuse_folder(name, real)
+    if os.path.exists(real) and not os.access(real, os.W_OK, effective_ids=True):
+        # SQLite would open it all the same, for reading.
+        raise StoreError(f"The store {name!r} {_SENTENCES[sqlite3.SQLITE_READONLY]}")
+    with explained(name):
+        connection = _connect(real, "mode=rwc")
+        try:
+            _check_version(connection, name)
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StoreError(
+                    f"The store {name!r} lies where SQLite cannot keep a write-ahead log, such as "
+                    "on a network disk: name a file on a disk of this machine with --store."
+                )
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            # Another program in the middle of writing shows here, before the run has begun.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            migrate(connection, now)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _refuse_folder(name: str, real: str) -> None:
+    if os.path.isdir(real):
+        raise StoreError(f"{name!r} is a folder: name a file with --store.")
+
+
+def _check_version(connection: sqlite3.Connection, name: str) -> None:
+    version = schema_version(connection)
+    if version is None:
+        raise StoreError(
+            f"{name!r} is the database of another program: name another file with --store."
+        )
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"The store {name!r} has schema {version}, and this version of selftaught knows none "
+            f"after {len(MIGRATIONS)}: update selftaught, or name another file with --store."
+        )

@@ -1,0 +1,121 @@
+"""What a store is: a Protocol, a row of its list of runs, and the hash that names a text."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from selftaught.events import AnyEvent
+
+LATEST = "latest"
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, as a list of runs shows it.
+
+    Attributes:
+        id: its name in the store, such as `r-20261124-001` (UTC date and number of the day).
+        created_at: seconds since the epoch.
+        command: the command that started it.
+        config: what it was started with.
+        status: of its last `run_ended`; `unfinished` where none follows its last start, that is
+            while it runs and after it was killed.
+        reason: of the same event; empty where there is none.
+        ended_at: when that event was recorded.
+        events: how many events it holds; the last one's `seq`.
+    """
+
+    id: str
+    created_at: float
+    command: str
+    config: dict[str, object]
+    status: str
+    reason: str
+    ended_at: float | None
+    events: int
+
+
+class Store(Protocol):
+    """Keeps runs, events and texts, and never changes one.
+
+    Durability: what a call has recorded before it returns survives the death of the process.
+    Who may write: one process at a time; readers come and go beside it.
+    Thread safety: every method may be called from any thread.
+    Order: the events of a run are numbered 1, 2, 3, ... in the order of `append`.
+    Errors: StoreError wherever a store cannot be read or written, on every method.
+    """
+
+    def new_run(self, config: dict[str, object], command: str) -> str:
+        """Enter a run in the list and return its id; records no event.
+
+        Args:
+            config: everything needed to repeat the run, as JSON-able data.
+            command: the command that starts it.
+        """
+        ...
+
+    def append(self, run: str, event: AnyEvent) -> int:
+        """Record an event and return its number in the run, from 1."""
+        ...
+
+    def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
+        """Record an event together with texts it refers to: all of them, or nothing."""
+        ...
+
+    def put_text(self, text: str) -> str:
+        """Keep a text, once however often it is put, and return its hash."""
+        ...
+
+    def text(self, text_hash: str) -> str:
+        """Return the text of a hash, exactly as it was put."""
+        ...
+
+    def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
+        """Return the latest event of a kind under a key, or None."""
+        ...
+
+    def events(
+        self, run: str, kinds: Collection[str] | None = None, *, after: int = 0
+    ) -> Iterator[tuple[int, float, AnyEvent]]:
+        """Iterate over the events of a run, in order, with their numbers and times.
+
+        Args:
+            run: its id.
+            kinds: only these kinds, such as `answered`; None for all.
+            after: only events with a higher number, so that a reader can follow a run.
+        """
+        ...
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, the oldest first."""
+        ...
+
+    def resolve(self, run_prefix: str) -> str:
+        """Return the id that a user means by an id, the beginning of one, or `latest`.
+
+        Raises:
+            UsageError: no run, or more than one, is meant.
+        """
+        ...
+
+    def check(self) -> list[str]:
+        """Look the whole store over and return what is wrong with it, in sentences."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; a second call does nothing."""
+        ...
+
+
+def text_hash(text: str) -> str:
+    """The name of a text: the first 16 hex digits of SHA-256 over it in UTF-8.
+
+    A lone surrogate counts as the three bytes that UTF-8 would give it.
+    """
+    return bytes_hash(text.encode("utf-8", "surrogatepass"))
+
+
+def bytes_hash(content: bytes) -> str:
+    """The name of a text whose bytes are already there."""
+    return hashlib.sha256(content).hexdigest()[:16]

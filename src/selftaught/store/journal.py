@@ -1,0 +1,150 @@
+"""The journal of a run: what it writes to, and what a resumed run looks up instead of asking."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from selftaught.events import (
+    Answered,
+    AnyEvent,
+    Evaluated,
+    Improved,
+    MetaEvaluated,
+    Requested,
+    RoundEnded,
+    evaluation_key,
+)
+from selftaught.events import kind as kind_of
+from selftaught.store.event_store import Store
+from selftaught.utility import Outcome
+
+# A score on 20 instances takes about 300 bytes; those with long feedback are left in the store.
+MAX_OUTCOME_BYTES = 2_000
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Outcome).decode
+
+
+class Journal:
+    """Records the events of one run and finds recorded answers, scores and improvements again.
+
+    One pass over the run at construction fills an index, `record` keeps it up to date. It holds
+    hashes and small records only; long texts are fetched from the store when they are asked for.
+    Where a key was recorded more than once, the latest counts.
+
+    Thread safety: every method may be called from any thread.
+
+    Attributes:
+        run: the id of the run.
+        recorded: how many events the run held at construction; 0 for a new one.
+    """
+
+    def __init__(
+        self, store: Store, run: str, *, on_event: Callable[[AnyEvent], None] | None = None
+    ) -> None:
+        """Index a run.
+
+        Args:
+            store: open for writing where anything is to be recorded.
+            run: its id.
+            on_event: told of each event after it is recorded, in the order of the run and one at
+                a time; it must return soon and not wait for another thread that records.
+
+        Raises:
+            StoreError: no such run, or an event of it cannot be read.
+        """
+        self.run = run
+        self._store = store
+        self._on_event = on_event
+        # Reentrant: a progress display may itself record that it was told.
+        self._lock = threading.RLock()
+        self._answers: dict[tuple[str, str, int], Answered] = {}
+        self._outcomes: dict[str, bytes | None] = {}
+        self._improved: set[str] = set()
+        self._once: set[tuple[str, str]] = set()
+        self.recorded = 0
+        for seq, _, event in store.events(run):
+            self._index(event)
+            self.recorded = seq
+
+    def record(self, event: AnyEvent, texts: Sequence[str] = ()) -> None:
+        """Record an event with the texts it refers to, then tell `on_event`.
+
+        Raises:
+            StoreError: it is not recorded, and neither are the texts.
+        """
+        with self._lock:
+            self._store.append_with_texts(self.run, event, texts)
+            self._index(event)
+            if self._on_event is not None:
+                self._on_event(event)
+
+    def record_once(self, event: AnyEvent, texts: Sequence[str] = ()) -> None:
+        """Record an event unless one of its kind and key is recorded; tell `on_event` either way.
+
+        A resumed run comes by its old rounds and scores again: they are shown, not stored twice.
+        """
+        with self._lock:
+            if (kind_of(event), event.key) not in self._once:
+                self.record(event, texts)
+            elif self._on_event is not None:
+                self._on_event(event)
+
+    def recorded_answer(
+        self, job: str, content_hash: str, occurrence: int
+    ) -> tuple[Answered, tuple[str, ...]] | None:
+        """Return a language model's answer with its texts, or None where none is recorded.
+
+        Args:
+            job: the improve job that asked.
+            content_hash: of the request.
+            occurrence: how many responses to it the job had had before.
+        """
+        answered = self._answers.get((job, content_hash, occurrence))
+        if answered is None:
+            return None
+        return answered, tuple(self._store.text(name) for name in answered.texts)
+
+    def recorded_evaluation(
+        self, task: str, split: str, repeat: int, solution_hash: str
+    ) -> Outcome | None:
+        """Return the outcome of scoring a program on a block of instances, or None."""
+        key = evaluation_key(task, split, repeat, solution_hash)
+        if key not in self._outcomes:
+            return None
+        packed = self._outcomes[key]
+        if packed is not None:
+            outcome: Outcome = _unpack(packed)
+            return outcome
+        event = self._store.find(self.run, "evaluated", key)
+        return event.outcome if isinstance(event, Evaluated) else None
+
+    def recorded_improvement(self, job: str) -> Improved | None:
+        """Return how an improve job ended, its new program inside, or None."""
+        if job not in self._improved:
+            return None
+        event = self._store.find(self.run, "improved", job)
+        return event if isinstance(event, Improved) else None
+
+    def _index(self, event: AnyEvent) -> None:
+        match event:
+            case Answered():
+                self._answers[event.job, event.content_hash, event.occurrence] = event
+            case Evaluated():
+                self._outcomes[event.key] = _packed_if_small(event.outcome)
+            case Improved():
+                self._improved.add(event.job)
+            case Requested() | MetaEvaluated() | RoundEnded():
+                self._once.add((kind_of(event), event.key))
+            case _:
+                pass
+
+
+def _packed_if_small(outcome: Outcome) -> bytes | None:
+    try:
+        packed = _pack(outcome)
+    except UnicodeEncodeError:
+        # A message with lone surrogates. The store has written them out.
+        return None
+    return packed if len(packed) <= MAX_OUTCOME_BYTES else None

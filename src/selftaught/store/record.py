@@ -1,0 +1,113 @@
+"""Events and texts in the form that the database holds.
+
+An event is JSON. A program may put lone surrogates, which UTF-8 cannot carry, into any message;
+in events they are written out as `\\udXXX`, readable to every tool. A text must come back exactly,
+so one that holds lone surrogates is kept as bytes instead.
+"""
+
+import json
+import re
+
+import msgspec
+
+from selftaught.errors import StoreError
+from selftaught.events import Answered, AnyEvent, RoundEnded, kind
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+def encode_event(event: AnyEvent) -> tuple[str, str]:
+    """Return the JSON of an event, and its key.
+
+    Raises:
+        StoreError: it could not be read again, most likely for a number that is not finite, for
+            which JSON has no word.
+    """
+    try:
+        body = _encoder.encode(event)
+    except UnicodeEncodeError:
+        body = _json_of(event, allow_nan=True).encode()
+    except TypeError as error:
+        raise StoreError(
+            f"An event {kind(event)!r} cannot be recorded as JSON ({error}): {event!r:.300}"
+        ) from error
+    try:
+        # Reading back costs half a microsecond. An unreadable event would cost the run.
+        stored = _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise StoreError(
+            f"An event {kind(event)!r} cannot be recorded, since it could not be read again "
+            f"({error}): every number in it must be finite. It was: {event!r:.300}"
+        ) from error
+    return body.decode(), stored.key
+
+
+def decode_event(body: str | bytes, run: str, seq: int) -> AnyEvent:
+    """Return the event of a JSON body.
+
+    Raises:
+        StoreError: the body is of no known kind, or lacks a field.
+    """
+    try:
+        event: AnyEvent = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"Event {seq} of run {run!r} cannot be read ({error}): it is damaged, or was written "
+            "by another version of selftaught; read the run with that version."
+        ) from error
+    return event
+
+
+def encode_config(config: dict[str, object]) -> str:
+    """Return the JSON of a run's configuration.
+
+    Raises:
+        StoreError: it holds something that is no JSON.
+    """
+    try:
+        return _json_of(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"The configuration of a run must be JSON: strings, finite numbers, true, false, "
+            f"null, lists and objects ({error})."
+        ) from error
+
+
+def decode_config(text: str) -> dict[str, object]:
+    """Return the configuration of a run."""
+    config: dict[str, object] = json.loads(text)
+    return config
+
+
+def printable(text: str) -> str:
+    """Write the lone surrogates of a text out as `\\udXXX`, as events have them."""
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def text_to_column(text: str) -> str | bytes:
+    """A text as the database takes it: bytes where it holds lone surrogates."""
+    return text.encode("utf-8", "surrogatepass") if _SURROGATE.search(text) else text
+
+
+def text_from_column(value: str | bytes) -> str:
+    """The text that `text_to_column` was given."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
+
+
+def referenced_texts(event: AnyEvent) -> tuple[str, ...]:
+    """The hashes of the texts that an event cannot be understood without."""
+    if isinstance(event, Answered):
+        return (event.expertise, event.message, *event.texts)
+    if isinstance(event, RoundEnded):
+        return (event.improver,) if event.candidate is None else (event.candidate, event.improver)
+    return ()
+
+
+def _json_of(value: object, *, allow_nan: bool) -> str:
+    text = json.dumps(
+        msgspec.to_builtins(value), ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":")
+    )
+    # Two backslashes: the JSON string then holds one, followed by plain characters.
+    return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)

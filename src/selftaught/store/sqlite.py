@@ -1,0 +1,332 @@
+"""The store in one SQLite file: one writer, any number of readers, on one machine."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from selftaught.errors import StoreError, UsageError
+from selftaught.events import AnyEvent
+from selftaught.events import kind as kind_of
+from selftaught.store.connection import connect_reader, connect_writer, explained
+from selftaught.store.event_store import LATEST, RunRow, text_hash
+from selftaught.store.integrity import problems
+from selftaught.store.record import (
+    decode_config,
+    decode_event,
+    encode_config,
+    encode_event,
+    printable,
+    text_from_column,
+    text_to_column,
+)
+from selftaught.store.writer_lock import WriterLock
+
+BATCH = 500
+
+_PUT_TEXT = "INSERT INTO texts (hash, text) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING"
+_RUNS = """
+SELECT id, created_at, command, config, mark.kind, mark.at, json_extract(mark.body, '$.status'),
+    json_extract(mark.body, '$.reason'),
+    (SELECT coalesce(max(seq), 0) FROM events WHERE events.run = runs.id)
+FROM runs LEFT JOIN events AS mark ON mark.run = runs.id AND mark.seq = (
+    SELECT max(seq) FROM events
+    WHERE events.run = runs.id AND kind IN ('run_started', 'run_resumed', 'run_ended'))
+ORDER BY runs.rowid"""
+
+
+class SQLiteStore:
+    """A `Store` in a SQLite file; made by `open`.
+
+    Thread safety: one connection, one lock around it.
+    Processes: cannot be used in a process forked from the one that opened it. Fork first, and end
+    children with `os._exit`, as multiprocessing does.
+    Durability: each append is a transaction of its own, on its way to the disk when the call
+    returns. It outlives the process. A power failure may take the last few, but never leaves a
+    gap or half an event.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        writer_lock: WriterLock | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = connection
+        self._writer_lock = writer_lock
+        self._clock = clock
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, writable: bool, clock: Callable[[], float] = time.time
+    ) -> "SQLiteStore":
+        """Open a store; a writable one is made where there is none, and brought up to date.
+
+        Args:
+            path: the file.
+            writable: whether to write, which one process at a time may do.
+            clock: gives the seconds since the epoch that events are recorded with.
+
+        Raises:
+            StoreError: the file cannot be opened, with the reason and what to do about it.
+        """
+        name = os.fspath(path)
+        real = os.path.realpath(name)
+        if not writable:
+            return cls(connect_reader(name, real), name, None, clock)
+        if not os.path.isdir(os.path.dirname(real)):
+            raise StoreError(
+                f"The store {name!r} cannot be made, since its folder does not exist: make the "
+                "folder first, or name another file with --store."
+            )
+        lock = WriterLock(real)
+        try:
+            return cls(connect_writer(name, real, clock()), name, lock, clock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def new_run(self, config: dict[str, object], command: str) -> str:
+        """Enter a run in the list and return its id, `r-` with UTC date and number of the day."""
+        encoded = encode_config(config)
+        now = self._clock()
+        day = time.strftime("r-%Y%m%d-", time.gmtime(now))
+        with self._transaction() as connection:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM runs WHERE substr(id, 1, ?) = ?", (len(day), day)
+            ).fetchone()
+            run = f"{day}{count + 1:03d}"
+            connection.execute(
+                "INSERT INTO runs (id, created_at, command, config) VALUES (?, ?, ?, ?)",
+                (run, now, printable(command), encoded),
+            )
+        return run
+
+    def append(self, run: str, event: AnyEvent) -> int:
+        """Record an event and return its number in the run, from 1."""
+        return self.append_with_texts(run, event, ())
+
+    def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
+        """Record an event together with texts it refers to: all of them, or nothing."""
+        body, key = encode_event(event)
+        rows = [(text_hash(text), text_to_column(text)) for text in texts]
+        with self._transaction() as connection:
+            known = connection.execute(
+                "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = ?", (run,)
+            ).fetchone()
+            if known is None:
+                raise self._unknown(run)
+            seq: int = (known[0] or 0) + 1
+            for row in rows:
+                connection.execute(_PUT_TEXT, row)
+            connection.execute(
+                "INSERT INTO events (run, seq, at, kind, key, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (run, seq, self._clock(), kind_of(event), key, body),
+            )
+        return seq
+
+    def put_text(self, text: str) -> str:
+        """Keep a text, once however often it is put, and return its hash."""
+        name = text_hash(text)
+        with self._transaction() as connection:
+            connection.execute(_PUT_TEXT, (name, text_to_column(text)))
+        return name
+
+    def text(self, text_hash: str) -> str:
+        """Return the text of a hash, exactly as it was put."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT text FROM texts WHERE hash = ?", (printable(text_hash),)
+            ).fetchone()
+        if row is None:
+            raise StoreError(
+                f"The store {self.path!r} holds no text {text_hash!r}: the hash is mistyped, or "
+                "of another store."
+            )
+        return text_from_column(row[0])
+
+    def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
+        """Return the latest event of a kind under a key, or None."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT seq, body FROM events WHERE run = ? AND kind = ? AND key = ? "
+                "ORDER BY seq DESC LIMIT 1",
+                (run, kind, printable(key)),
+            ).fetchone()
+        return None if row is None else decode_event(row[1], run, row[0])
+
+    def events(
+        self, run: str, kinds: Collection[str] | None = None, *, after: int = 0
+    ) -> Iterator[tuple[int, float, AnyEvent]]:
+        """Iterate over the events of a run, in order, with their numbers and times.
+
+        They are fetched in batches, so that a slow reader neither holds them all nor keeps the
+        writer's log from being cleared. What is appended meanwhile is seen too.
+        """
+        with self._reading() as connection:
+            if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is None:
+                raise self._unknown(run)
+        return self._in_batches(run, kinds, after)
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, the oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(_RUNS).fetchall()
+        return [_run_row(*row) for row in rows]
+
+    def resolve(self, run_prefix: str) -> str:
+        """Return the id that a user means by an id, the beginning of one, or `latest`."""
+        with self._reading() as connection:
+            ids = [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY rowid DESC")]
+        if not ids:
+            raise UsageError(
+                f"The store {self.path!r} holds no run yet; `selftaught run TASK` starts one."
+            )
+        if run_prefix == LATEST:
+            return str(ids[0])
+        if run_prefix in ids:
+            return run_prefix
+        meant = [run for run in ids if run_prefix and run.startswith(run_prefix)]
+        if len(meant) == 1:
+            return str(meant[0])
+        if meant:
+            raise UsageError(f"{run_prefix!r} may mean {_some(meant)}; write more of it.")
+        raise UsageError(
+            f"There is no run {run_prefix!r} in {self.path!r}. It holds {_some(ids)}; "
+            f"{LATEST!r} names the newest."
+        )
+
+    def check(self) -> list[str]:
+        """Look the whole store over and return what is wrong with it, in sentences.
+
+        It reads everything, and an appending thread waits meanwhile: run it on a reader.
+        """
+        found: list[str] = []
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                for problem in problems(connection):
+                    found.append(problem)
+            except sqlite3.DatabaseError as error:
+                # Damage may be such that reading on is impossible; what was found still counts.
+                found.append(f"The file cannot be read to its end: {error}.")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        return found
+
+    def close(self) -> None:
+        """Let go of the file and, for a writer, of the lock; a second call does nothing."""
+        if os.getpid() != self._pid:
+            # Closing here could clear the log under the process that still writes it.
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            try:
+                with explained(self.path):
+                    connection.close()
+            finally:
+                if self._writer_lock is not None:
+                    self._writer_lock.release()
+
+    def __enter__(self) -> "SQLiteStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _in_batches(
+        self, run: str, kinds: Collection[str] | None, after: int
+    ) -> Iterator[tuple[int, float, AnyEvent]]:
+        wanted = "" if kinds is None else f"AND +kind IN ({', '.join('?' * len(kinds))})"
+        # The plus keeps SQLite from the index on kind: with it, each batch would sort all that
+        # is left of these kinds.
+        query = (
+            f"SELECT seq, at, body FROM events WHERE run = ? AND seq > ? {wanted} "
+            f"ORDER BY seq LIMIT {BATCH}"
+        )
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(query, (run, after, *(kinds or ()))).fetchall()
+            for seq, at, body in rows:
+                yield seq, at, decode_event(body, run, seq)
+            if len(rows) < BATCH:
+                return
+            after = rows[-1][0]
+
+    def _unknown(self, run: str) -> StoreError:
+        return StoreError(
+            f"There is no run {run!r} in {self.path!r}: new_run() makes one, and resolve() finds "
+            "one by the beginning of its id."
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"The store {self.path!r} was opened by process {self._pid} and cannot be used "
+                "in a process forked from it: open it again there."
+            )
+        with self._lock:
+            if self._connection is None:
+                raise StoreError(f"The store {self.path!r} has been closed: open it again.")
+            with explained(self.path):
+                yield self._connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._writer_lock is None:
+            raise StoreError(
+                f"The store {self.path!r} is open for reading only: open it with writable=True."
+            )
+        with self._reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+
+def _run_row(
+    run: str,
+    created_at: float,
+    command: str,
+    config: str,
+    mark: str | None,
+    marked_at: float | None,
+    status: str | None,
+    reason: str | None,
+    events: int,
+) -> RunRow:
+    ended = mark == "run_ended"
+    return RunRow(
+        id=run,
+        created_at=created_at,
+        command=command,
+        config=decode_config(config),
+        status=status or "" if ended else "unfinished",
+        reason=reason or "" if ended else "",
+        ended_at=marked_at if ended else None,
+        events=events,
+    )
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(ids[:3]) + more

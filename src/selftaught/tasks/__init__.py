@@ -1,0 +1,1 @@
+"""The tasks shipped with the package, one folder each, and the checks their verifiers share."""

@@ -1,0 +1,228 @@
+"""Improvers in the sandbox: the API they get, and what becomes of hostile ones."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selftaught.budget import Account, Budget
+from selftaught.errors import ModelUnreachable
+from selftaught.improver import improver_names, load_improver
+from selftaught.language_model import Answer, Request
+from selftaught.pool import Attempt, ImproveJob, ScoreJob
+from selftaught.pools.local import LocalPool
+from selftaught.solution import Solution
+from selftaught.task import Task
+from selftaught.utility import Outcome, Returned, Scored, kind
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def climbing(request: Request) -> Answer:
+    """Answers a program with a constant a little above the prompt's: a landscape to climb."""
+    text = request.message
+    now = float(text.split("return x + ")[1].split()[0].strip("`"))
+    steps = [now + 0.5 * (i % 4) for i in range(request.n_responses)]
+    return Answer(
+        texts=tuple(f"Idea.\n```python\ndef algorithm(x):\n    return x + {s}\n```" for s in steps)
+    )
+
+
+class Bench:
+    """Runs improvers on the toy task and keeps what they spent and tried."""
+
+    def __init__(self, pool: LocalPool, task: Task) -> None:
+        self.pool, self.task = pool, task
+        self.account = Account(Budget())
+        self.attempts: list[Attempt] = []
+
+    def improve(
+        self,
+        source: str,
+        *,
+        budget: Budget | None = None,
+        ask: Callable[[Request], Answer] = climbing,
+    ) -> Outcome:
+        self.account = Account(budget or Budget())
+        self.attempts = []
+
+        def score(solution: Solution) -> Outcome:
+            return self.pool.score(ScoreJob(task=self.task, solution=solution, split="val"))
+
+        job = ImproveJob(
+            key="test",
+            improver=Solution(source, "improve_algorithm"),
+            initial=self.task.initial,
+            target=self.task.name,
+            utility_text=self.task.utility_text,
+            utility=score,
+            initial_outcome=lambda: score(self.task.initial),
+            worst=self.task.worst,
+            ask=ask,
+            account=self.account,
+            seed=7,
+            on_attempt=self.attempts.append,
+        )
+        return self.pool.improve(job)
+
+    def body(self, *lines: str, budget: Budget | None = None) -> Outcome:
+        head = "def improve_algorithm(initial_solution, utility, language_model):\n"
+        return self.improve(head + "".join(f"    {line}\n" for line in lines), budget=budget)
+
+
+@pytest.fixture
+def bench(pool: LocalPool, toy: Task) -> Bench:
+    return Bench(pool, toy)
+
+
+HOSTILE = {
+    "loops forever": ("timed_out", ["while True: pass"]),
+    "exits": ("failed", ["import os; os._exit(0)"]),
+    "allocates 32 GiB": ("out_of_memory", ["bytearray(32 * 2**30)"]),
+    "prints 1 GB": ("returned", ["for _ in range(1024): print('x' * 2**20)",
+                                 "return initial_solution"]),
+    "opens a socket": ("refused", ["import socket; socket.create_connection(('127.0.0.1', 80))"]),
+    "reads /etc/passwd": ("refused", ["return open('/etc/passwd').read()"]),
+    "builds its own language model": (
+        "refused", ["from language_model import LanguageModel; LanguageModel(budget=10**6)"]),
+    "asks beyond its budget": (
+        "out_of_budget", ["while True: language_model.prompt('e', 'return x + 3')"]),
+    "sends what is no request": ("refused", ["utility._channel.request('open', path='/')"]),
+    "forges a frame": ("invalid_value", ["import os; os.write(3, b'\\xff' * 64)"]),
+    "returns a number": ("invalid_value", ["return 3"]),
+    "returns nothing": ("invalid_value", ["return None"]),
+    "does not compile": ("failed", ["return ("]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_improver_ends_with_a_named_outcome(bench: Bench, name: str) -> None:
+    expected, lines = HOSTILE[name]
+    outcome = bench.body(*lines)
+    assert kind(outcome) == expected, outcome
+    assert bench.account.calls <= 4
+    assert bench.account.utility_calls <= 25
+
+
+def test_resetting_the_counts_changes_nothing_and_is_reported(bench: Bench) -> None:
+    outcome = bench.body(
+        "for _ in range(40):",
+        "    utility.uses = 0",
+        "    utility.budget = 10**6",
+        "    utility(initial_solution)",
+        "return initial_solution",
+    )
+    assert isinstance(outcome, Returned)
+    assert bench.account.utility_calls == 25
+    assert bench.account.refused_utility_calls == 15
+    assert {attempt.what for attempt in bench.attempts} == {"budget"}
+
+
+def test_ten_thousand_scores_are_asked_and_twenty_five_are_given(bench: Bench) -> None:
+    outcome = bench.body(
+        "scores = [utility(initial_solution) for _ in range(10_000)]",
+        "return f'{len(set(scores[:25]))} {set(scores[25:])}'",
+    )
+    assert outcome == Returned(source="1 {-10.0}")
+    assert bench.account.utility_calls == 25
+    assert bench.account.refused_utility_calls == 9_975
+
+
+def test_a_sleeping_improver_is_left_alone_while_it_is_within_its_time(bench: Bench) -> None:
+    outcome = bench.body("import time; time.sleep(0.5); return initial_solution")
+    assert isinstance(outcome, Returned)
+
+
+def test_the_whole_api_answers(bench: Bench) -> None:
+    outcome = bench.body(
+        "from helpers import extract_code",
+        "assert utility.budget == 25 and utility.uses == 0 and utility.remaining == 25",
+        "assert language_model.budget == 4 and language_model.max_responses_per_call == 6",
+        "assert utility.initial == -4.0, utility.initial",
+        "answers = language_model.batch_prompt('e', [initial_solution] * 3, temperature=0.9)",
+        "codes = extract_code(answers)",
+        "assert len(codes) == 3 and language_model.remaining == 3",
+        "one = language_model.prompt('e', initial_solution)",
+        "assert isinstance(one, list) and len(one) == 1",
+        "assert utility.map(codes) == [-4.0, -3.5, -3.0], utility.map(codes)",
+        "full = utility.evaluate(codes[0])",
+        "assert full.outcome == 'scored' and full.value == -4.0 and full.feedback == ''",
+        "bad = utility.evaluate('def algorithm(x): return None')",
+        "assert bad.outcome == 'invalid_value' and bad.value == -10.0 and 'number' in bad.feedback",
+        "assert utility(None) == -10.0 and utility('') == -10.0",
+        "assert utility.uses == 7 and utility.remaining == 18",
+        "assert 'close to x + 7' in utility.str",
+        "return codes[2]",
+    )
+    assert outcome == Returned(source="def algorithm(x):\n    return x + 4.0")
+
+
+def test_more_responses_than_a_call_may_have_are_refused(bench: Bench) -> None:
+    outcome = bench.body("return language_model.batch_prompt('e', [initial_solution] * 7)[0]")
+    assert kind(outcome) == "out_of_budget"
+    assert bench.account.calls == 0
+
+
+def test_a_refused_call_can_be_caught(bench: Bench) -> None:
+    outcome = bench.body(
+        "asked = 0",
+        "try:",
+        "    while True:",
+        "        language_model.prompt('e', initial_solution)",
+        "        asked += 1",
+        "except Exception as refusal:",
+        "    return f'{asked} {type(refusal).__name__}'",
+    )
+    assert outcome == Returned(source="4 BudgetSpent")
+
+
+def test_scores_asked_from_threads_come_back_to_the_right_thread(bench: Bench) -> None:
+    outcome = bench.body(
+        "from concurrent.futures import ThreadPoolExecutor",
+        "texts = [f'def algorithm(x): return x + {n}' for n in range(8)]",
+        "with ThreadPoolExecutor(8) as threads:",
+        "    return repr(list(threads.map(utility, texts)))",
+    )
+    assert outcome == Returned(source=repr([float(n - 7) for n in range(8)]))
+
+
+def test_a_pool_with_one_slot_completes_nested_work(toy: Task) -> None:
+    """The waiting improver holds no slot, or this would never end."""
+    single = LocalPool(1)
+    try:
+        outcome = Bench(single, toy).body(
+            "return max([f'def algorithm(x): return x + {n}' for n in range(9)], key=utility)"
+        )
+    finally:
+        single.close()
+    assert outcome == Returned(source="def algorithm(x): return x + 7")
+
+
+def test_a_model_that_cannot_answer_ends_the_run_and_not_the_improver(bench: Bench) -> None:
+    def broken(request: Request) -> Answer:
+        raise ModelUnreachable("the endpoint is gone")
+
+    with pytest.raises(ModelUnreachable, match="gone"):
+        bench.improve(load_improver("seed").source, ask=broken)
+
+
+@pytest.mark.parametrize("name", improver_names())
+def test_every_shipped_improver_runs_in_the_sandbox(bench: Bench, name: str) -> None:
+    outcome = bench.improve(load_improver(name).source)
+    assert isinstance(outcome, Returned), outcome
+    ast.parse(outcome.source)
+    assert bench.account.refused_utility_calls == 0
+    assert bench.attempts == []
+
+
+@pytest.mark.parametrize("name", ["published_seed", "dynamic_temperature"])
+def test_improvers_of_the_published_shape_run_unmodified(bench: Bench, name: str) -> None:
+    outcome = bench.improve((PROGRAMS / f"{name}.py").read_text())
+    assert isinstance(outcome, Returned), outcome
+    scored = bench.pool.score(
+        ScoreJob(task=bench.task, solution=Solution(outcome.source), split="val")
+    )
+    assert isinstance(scored, Scored)
+    assert scored.value > -4.0
+    assert bench.attempts == []
