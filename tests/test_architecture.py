@@ -15,7 +15,7 @@ LAYERS = [
     {"meta_utility", "algorithm", "transfer", "improvement"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "task_check"},
-    {"cli", "testing"},
+    {"cli", "testing", "__main__"},
 ]
 # Mechanism builds on the words and the domain only; the algorithm knows no mechanism.
 FORBIDDEN = [("sandbox", layer) for layer in LAYERS[2]] + [

@@ -237,6 +237,21 @@ def test_a_reader_follows_a_run_while_it_is_written(path: Path) -> None:
             assert reader.check() == []
 
 
+def test_a_writer_that_closes_leaves_the_file_complete_though_a_reader_is_there(
+    path: Path, tmp_path: Path
+) -> None:
+    run = filled(path)
+    with SQLiteStore.open(path, writable=False) as reader:
+        with SQLiteStore.open(path, writable=True) as writer:
+            writer.append(run, paused())
+            assert sum(1 for _ in reader.events(run)) == 3
+        assert path.with_name("runs.db-wal").stat().st_size == 0
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(path.read_bytes())
+        with SQLiteStore.open(copy, writable=False) as copied:
+            assert list(copied.events(run)) == list(reader.events(run))
+
+
 def test_check_sees_the_store_as_of_one_moment(path: Path) -> None:
     """Texts and events are read one after the other while another process adds to both."""
     with SQLiteStore.open(path, writable=True) as writer:

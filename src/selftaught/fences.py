@@ -6,11 +6,12 @@ sandbox gets as `helpers`, so that host and guest extract exactly the same code.
 
 import ast
 import re
+from typing import Any
 
 _FENCE = re.compile(r"```([A-Za-z0-9_+#.-]*)")
 
 
-def extract_code(answer):
+def extract_code(answer: Any) -> Any:
     """Return the largest fenced block of an answer, or None where it has none.
 
     Fences nest: the code may itself contain fences (an improver builds prompts from them), so
@@ -34,7 +35,7 @@ def extract_code(answer):
     return max(blocks, key=len) if blocks else None
 
 
-def _outer_blocks(text):
+def _outer_blocks(text: str) -> list[tuple[int, int]]:
     """Return (start, end) of the content of each outermost fence; an open last one runs on."""
     blocks, depth, start = [], 0, 0
     for fence in _FENCE.finditer(text):
@@ -51,7 +52,7 @@ def _outer_blocks(text):
     return blocks
 
 
-def _best_extent(text, start, end):
+def _best_extent(text: str, start: int, end: int) -> str:
     code = text[start:end].strip("\n")
     if _parses(code):
         return code
@@ -63,7 +64,7 @@ def _best_extent(text, start, end):
     return code
 
 
-def _parses(code):
+def _parses(code: str) -> bool:
     if not code.strip():
         return False
     try:

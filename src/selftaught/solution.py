@@ -84,4 +84,4 @@ def check_program(source: str, entry_point: str, where: str) -> Solution:
 
 def extract_code(answer: Any) -> Any:
     """Return the largest fenced block of an answer; see `selftaught.fences.extract_code`."""
-    return _extract_code(answer)  # type: ignore[no-untyped-call]
+    return _extract_code(answer)

@@ -52,13 +52,7 @@ def transfer(
     Raises:
         UsageError: a task is both trained and held out.
     """
-    shared = {t.name.partition("?")[0] for t in trained_on} & {
-        t.name.partition("?")[0] for t in meta_utility.tasks
-    }
-    if shared:
-        raise UsageError(
-            f"{', '.join(sorted(shared))} cannot be held out: the improver was trained on it."
-        )
+    check_held_out(trained_on, meta_utility.tasks)
     named = [*improvers, *((name, load_improver(name)) for name in references)]
     rows: list[Row] = []
     for name, improver in named:
@@ -76,6 +70,15 @@ def transfer(
         )
         on_row(rows[-1])
     return rows
+
+
+def check_held_out(trained_on: Sequence[Task], held_out: Sequence[Task]) -> None:
+    """Raise UsageError where a task, with whatever parameters, is both trained on and held out."""
+    trained = {task.name.partition("?")[0] for task in trained_on}
+    shared = trained & {task.name.partition("?")[0] for task in held_out}
+    if shared:
+        names = ", ".join(sorted(shared))
+        raise UsageError(f"{names} cannot be held out: the improver is trained on it.")
 
 
 def paired_difference(measured: Measured, reference: Measured) -> tuple[float, float]:

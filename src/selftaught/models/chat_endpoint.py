@@ -6,7 +6,7 @@ and checked here, because the SDK fills its types with whatever a server sent.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +17,6 @@ from selftaught.errors import ModelUnreachable
 from selftaught.models.failures import PassingTrouble, Refusal, cleaned, shown_url, usable_key
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 _NO_KEY = "no-key-needed"
@@ -252,7 +251,9 @@ class ChatEndpoint:
             words = f": {message.rstrip('.')}" if message else ""
             advice = "Ask for fewer at once." if status == 429 else "Check the server's log."
             return PassingTrouble(
-                f"{self.url} answered {status}{words}", advice, _retry_after_s(error.response)
+                f"{self.url} answered {status}{words}",
+                advice,
+                retry_after_s(error.response.headers),
             )
         return Refusal(status, message, error.code, error.param)
 
@@ -272,10 +273,14 @@ def _server_words(body: object) -> str:
     return "" if body is None else str(body)
 
 
-def _retry_after_s(response: "httpx2.Response") -> float | None:
-    """Seconds to wait as the headers ask for, in either form that RFC 9110 allows."""
-    millis = response.headers.get("retry-after-ms", "")
-    value = response.headers.get("retry-after", "").strip()
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that the headers of a response ask for, None without them.
+
+    Understood are both forms of Retry-After in RFC 9110, section 10.2.3, and OpenAI's header in
+    milliseconds, which is the more exact one.
+    """
+    millis = headers.get("retry-after-ms", "")
+    value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(millis) / 1000)
     except ValueError:

@@ -137,7 +137,9 @@ class OpenAICompatibleModel:
             ModelUnreachable: no usable answer within the retries, or the model was closed.
         """
         if request.n_responses < 1:
-            raise RequestRejected(f"At least 1 response must be asked for, not {request!r}.")
+            raise RequestRejected(
+                f"At least 1 response must be asked for, not {request.n_responses}."
+            )
         try:
             (request.expertise + request.message).encode()
         except UnicodeEncodeError as error:

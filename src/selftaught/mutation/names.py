@@ -8,6 +8,7 @@ from selftaught.mutation.syntax import children, nodes, stored_names
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (*_FUNCTIONS, *_COMPREHENSIONS, ast.ClassDef, ast.Lambda)
 
 
 def unbound_names(tree: ast.Module) -> frozenset[str]:
@@ -19,9 +20,14 @@ def unbound_names(tree: ast.Module) -> frozenset[str]:
     ends with `last = i`), so it serves to compare a program with the one it was made from. A
     program with `from m import *` has none: anything may be bound there.
     """
-    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in nodes(tree)):
-        return frozenset()
-    bound = _bindings(tree.body) | _declared_global(tree)
+    everything = nodes(tree)
+    declared: set[str] = set()
+    for node in everything:
+        if isinstance(node, ast.Global):
+            declared.update(node.names)
+        elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            return frozenset()
+    bound = _bindings(_own_nodes(tree.body)) | declared
     unbound: set[str] = set()
     for statement in tree.body:
         # At module level a function may be defined below its use in another, so order is not
@@ -30,39 +36,37 @@ def unbound_names(tree: ast.Module) -> frozenset[str]:
     return frozenset(unbound)
 
 
-def _declared_global(tree: ast.Module) -> set[str]:
-    return {name for node in nodes(tree) if isinstance(node, ast.Global) for name in node.names}
+def _own_nodes(body: list[ast.stmt]) -> list[ast.AST]:
+    """The nodes of a block that belong to its own scope: the inside of functions left out."""
+    found: list[ast.AST] = list(body)
+    for node in found:
+        if not isinstance(node, _SCOPES):
+            found += children(node)
+        elif isinstance(node, _COMPREHENSIONS):
+            # What `:=` binds in a comprehension belongs to the function around it.
+            found += [inner.target for inner in nodes(node) if isinstance(inner, ast.NamedExpr)]
+    return found
 
 
-def _bindings(body: list[ast.stmt]) -> set[str]:
-    """The names that a block binds, not looking into functions and classes inside it."""
+def _bindings(own: list[ast.AST]) -> set[str]:
+    """The names that the nodes of a scope bind in it."""
     bound: set[str] = set()
-    todo: list[ast.AST] = list(body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            bound.add(node.name)
-            continue
-        if isinstance(node, ast.Lambda):
-            continue
+    elsewhere: set[str] = set()
+    for node in own:
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
                 bound.add(node.id)
+        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             bound.update((a.asname or a.name).partition(".")[0] for a in node.names)
-        elif isinstance(node, _COMPREHENSIONS):
-            bound.update(
-                inner.target.id
-                for inner in nodes(node)
-                if isinstance(inner, ast.NamedExpr) and isinstance(inner.target, ast.Name)
-            )
-            continue
-        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-            bound.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            bound.add(node.rest)
-        todo.extend(children(node))
-    return bound
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+            bound.update([node.name] if node.name else [])
+        elif isinstance(node, ast.MatchMapping):
+            bound.update([node.rest] if node.rest else [])
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            elsewhere.update(node.names)
+    return bound - elsewhere
 
 
 class _Scope:
@@ -181,14 +185,8 @@ class _Scope:
             if expression is not None:
                 self.expression(expression)
         arguments = _arguments(spec)
-        elsewhere = {
-            name
-            for inner in nodes(node)
-            if isinstance(inner, (ast.Global, ast.Nonlocal))
-            for name in inner.names
-        }
         scope = self._inner(arguments, assigned=None)
-        scope.local = (arguments | _bindings(node.body)) - (elsewhere - arguments)
+        scope.local = arguments | _bindings(_own_nodes(node.body))
         scope.block(node.body)
         self.assigned.add(node.name)
 

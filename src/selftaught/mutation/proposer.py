@@ -25,7 +25,7 @@ _ATTEMPTS = 16
 _TRIES_PER_EDIT = 12
 _MOST_EDITS = 6
 # The share of edits that are templates, where a program has the shape for them.
-_TEMPLATE_SHARE = 0.45
+_TEMPLATE_SHARE = 0.5
 # From this size on, a proposal that grows is given up ever more often, at MOST_CHARS always.
 _PLENTY_OF_CHARS = 3_000
 
@@ -90,7 +90,7 @@ class Workshop:
         self._screen: Screen | None = None
         if programs.program is not None:
             try:
-                self._screen = Screen(programs.program)
+                self._screen = Screen(programs.program, programs.donors)
             except ValueError:
                 self._program = None
 
@@ -100,10 +100,7 @@ class Workshop:
         if screen is None:
             return None
         for _ in range(_ATTEMPTS):
-            tree = parse(screen.source)
-            if tree is None:
-                break
-            draft = Draft(tree, self._donors)
+            draft = Draft(screen.draft(), self._donors)
             edits = self._edit(draft, random, _number_of_edits(random, temperature))
             source = screen.judge(draft.tree).source if edits else None
             if source is not None and not _is_too_much(screen.source, source, random):

@@ -4,8 +4,10 @@ A proposal that fails costs no run; one that is let through and crashes costs a 
 """
 
 import ast
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from selftaught.mutation.draft import parameters
 from selftaught.mutation.names import unbound_names
 from selftaught.mutation.syntax import compiles, contains, loads, nodes, parse, unparse
 from selftaught.mutation.tidy import tidy
@@ -33,11 +35,12 @@ class Screen:
         source: the program, as `ast.unparse` writes it.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, donors: Sequence[str] = ()) -> None:
         """Take the measure of a program.
 
         Args:
             program: a text that parses.
+            donors: other versions of it, whose statements a proposal may hold.
 
         Raises:
             ValueError: it does not parse, or cannot be written down again.
@@ -49,15 +52,24 @@ class Screen:
         self.source = source
         self._signatures = _signatures(tree)
         self._unbound = unbound_names(tree)
+        self._asked = _asked_of_parameters(tree)
+        for donor in map(parse, donors):
+            if donor is not None:
+                self._asked |= _asked_of_parameters(donor)
         tidy(tree)
         self._known = {source, unparse(tree)}
         self._most_chars = max(len(source), min(round(max(GROWTH * len(source), ROOM)), MOST_CHARS))
+
+    def draft(self) -> ast.Module:
+        """Return a fresh tree of the program, to be edited."""
+        return ast.parse(self.source)
 
     def judge(self, tree: ast.Module) -> Verdict:
         """Tidy a proposal in place and say whether it may be answered with.
 
         Its faults, in the order of the tests: `signature` (an entry point is gone or takes other
-        parameters), `endless` (a `while` that cannot end), `unbound` (a name that nothing binds),
+        parameters), `endless` (a `while` that cannot end), `attribute` (a parameter is asked for
+        what it was never asked for), `unbound` (a name that nothing binds),
         `text` (it cannot be written down), `unchanged`, `size`, `syntax` (it does not compile).
         """
         tidy(tree)
@@ -66,6 +78,8 @@ class Screen:
             return Verdict(None, "signature")
         if contains(tree, lambda node: isinstance(node, ast.While) and is_endless(node)):
             return Verdict(None, "endless")
+        if not _asked_of_parameters(tree) <= self._asked:
+            return Verdict(None, "attribute")
         if not unbound_names(tree) <= self._unbound:
             return Verdict(None, "unbound")
         source = unparse(tree)
@@ -87,6 +101,23 @@ def _signatures(tree: ast.Module) -> dict[str, str]:
         for node in tree.body
         if isinstance(node, _FUNCTIONS) and not node.name.startswith("_")
     }
+
+
+def _asked_of_parameters(tree: ast.Module) -> frozenset[tuple[str, str]]:
+    """Each parameter of a function of the module with each attribute that it is asked for.
+
+    What a parameter is cannot be known, but what the program already asks of it must be there.
+    """
+    names = {
+        name for node in tree.body if isinstance(node, _FUNCTIONS) for name in parameters(node)
+    }
+    return frozenset(
+        (node.value.id, node.attr)
+        for node in nodes(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    )
 
 
 def is_endless(loop: ast.While) -> bool:

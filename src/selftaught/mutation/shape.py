@@ -43,14 +43,21 @@ class Shape(NamedTuple):
 
 def find_shape(draft: Draft) -> Shape | None:
     """Return the last function of the module that has an improver's shape, or None."""
+    fitting = [
+        function
+        for function in reversed(draft.tree.body)
+        if isinstance(function, ast.FunctionDef)
+        and not function.name.startswith("_")
+        and _takes_plain_arguments(function)
+    ]
+    if not fitting:
+        return None
     scores = _called(draft)
     sources = _asked(draft)
-    for function in reversed(draft.tree.body):
-        if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
-            continue
-        if any(loads(other, function.name) for other in draft.tree.body):
-            continue
-        if not _takes_plain_arguments(function) or not _returns_solution(function):
+    for function in fitting:
+        if not _returns_solution(function) or any(
+            loads(other, function.name) for other in draft.tree.body
+        ):
             continue
         names = parameters(function)
         score = next((name for name in names if name in scores), None)

@@ -21,6 +21,17 @@ _LARGEST_DEPTH = 120
 # at once could leave it changed for good.
 _WARNING_FILTERS = threading.Lock()
 
+# Where a node of a kind may hold other nodes that matter here. Walking trees is most of what this
+# package does, and most fields hold a name, a mark or nothing.
+_NO_CHILDREN = frozenset(
+    "arg attr conversion ctx id kind level module n name op ops rest s type_comment".split()
+)
+_CHILD_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+    kind: tuple(field for field in kind._fields if field not in _NO_CHILDREN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+} | {ast.Constant: ()}
+
 N = TypeVar("N", bound=ast.AST)
 
 
@@ -79,7 +90,7 @@ def expression(text: str) -> ast.expr:
 def nodes(tree: ast.AST) -> list[ast.AST]:
     """Every node of a tree, itself first, level by level; several times faster than `ast.walk`.
 
-    Operators and contexts (`ast.Add`, `ast.Load`) may be left out.
+    Operators and contexts (`ast.Add`, `ast.Load`) are left out.
     """
     found = [tree]
     for node in found:
@@ -88,17 +99,14 @@ def nodes(tree: ast.AST) -> list[ast.AST]:
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """The nodes right below a node; operators and contexts may be left out."""
-    kind = type(node)
-    if kind is ast.Name or kind is ast.Constant:
-        return []
+    """The nodes right below a node, operators and contexts left out."""
     found: list[ast.AST] = []
     held = node.__dict__
-    for field in node._fields:
+    for field in _CHILD_FIELDS[type(node)]:
         value = held.get(field)
         if type(value) is list:
             found += [item for item in value if isinstance(item, ast.AST)]
-        elif isinstance(value, ast.AST) and value._fields:
+        elif isinstance(value, ast.AST):
             found.append(value)
     return found
 

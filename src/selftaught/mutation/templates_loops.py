@@ -21,13 +21,14 @@ from selftaught.mutation.syntax import (
     is_docstring,
     loads,
     nodes,
+    same,
     statements,
     stored_names,
 )
 
 # A loop within a loop within a loop has had its chance.
 _MOST_STEPS = 2
-_PASSES = (3, 4, 4, 6, 10, 20)
+_PASSES = (3, 4, 6, 10, 20, 20)
 
 _ITERATE = """
 {best} = {x}
@@ -117,6 +118,26 @@ def keep_top(draft: Draft, shape: Shape, random: Random) -> bool:
 def fall_back(draft: Draft, shape: Shape, random: Random) -> bool:
     """Return the solution that was given where the improver fails."""
     return _wrap(draft, shape, random, _FALL_BACK)
+
+
+def unwrap(draft: Draft, shape: Shape, random: Random) -> bool:
+    """Drop the loop around a step, so that the step alone is the improver."""
+    called = {
+        node.func.id
+        for node in nodes(shape.function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    for step in draft.tree.body:
+        if (
+            isinstance(step, ast.FunctionDef)
+            and step.name.startswith("_")
+            and step.name in called
+            and same(step.args, shape.function.args)
+        ):
+            step.name = shape.function.name
+            draft.tree.body.remove(shape.function)
+            return True
+    return False
 
 
 def _wrap(draft: Draft, shape: Shape, random: Random, text: str) -> bool:

@@ -1,9 +1,8 @@
 """Tidying: what an edit left behind that does nothing is taken out, or programs would only grow."""
 
 import ast
-from collections import Counter
 
-from selftaught.mutation.syntax import is_docstring, nodes, same
+from selftaught.mutation.syntax import is_docstring, loads, nodes, same
 
 _MOST_PASSES = 4
 _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
@@ -159,29 +158,20 @@ def _unread_locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]
 
 
 def _drop_unread_definitions(tree: ast.Module) -> bool:
-    """Take out underscore functions and classes of the module that nothing reads."""
-    read = Counter(
-        node.id
+    """Take out underscore functions and classes of the module that nothing else reads."""
+    own = {
+        statement.name: statement
         for statement in tree.body
-        for node in nodes(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    )
-    kept = [
+        if isinstance(statement, (*_FUNCTIONS, ast.ClassDef))
+        and statement.name.startswith("_")
+        and not statement.decorator_list
+    }
+    unread = [
         statement
-        for statement in tree.body
-        if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef))
-        or not statement.name.startswith("_")
-        or statement.decorator_list
-        or read[statement.name] > _own_reads(statement)
+        for name, statement in own.items()
+        if not any(loads(other, name) for other in tree.body if other is not statement)
     ]
-    changed = 0 < len(kept) < len(tree.body)
-    if changed:
-        tree.body[:] = kept
-    return changed
-
-
-def _own_reads(definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
-    return sum(
-        isinstance(node, ast.Name) and node.id == definition.name and isinstance(node.ctx, ast.Load)
-        for node in nodes(definition)
-    )
+    if not unread or len(unread) == len(tree.body):
+        return False
+    tree.body[:] = [statement for statement in tree.body if statement not in unread]
+    return True

@@ -45,9 +45,7 @@ class EvaluatorProcess:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._frames = wire.Pipe(  # type: ignore[no-untyped-call]
-            self._process.stdout.fileno(), self._process.stdin.fileno()
-        )
+        self._frames = wire.Pipe(self._process.stdout.fileno(), self._process.stdin.fileno())
 
     def score(self, job: ScoreJob) -> tuple[Outcome, float, list[Attempt]]:
         """Score a job; returns the outcome, the seconds it took, and what the candidate tried."""
@@ -62,7 +60,7 @@ class EvaluatorProcess:
         instances = job.task.split(job.split).instances
         allowed_s = SCORER_GRACE_S + instances * limits.wall_cap_s
         try:
-            self._frames.send(request)  # type: ignore[no-untyped-call]
+            self._frames.send(request)
             reply = self._receive(time.monotonic() + allowed_s)
         except wire.Overdue:
             self._restart()
@@ -82,7 +80,7 @@ class EvaluatorProcess:
         return outcome, float(reply["seconds"]), attempts
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        reply: dict[str, Any] = self._frames.receive(deadline)  # type: ignore[no-untyped-call]
+        reply: dict[str, Any] = self._frames.receive(deadline)
         return reply
 
     def _restart(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from selftaught.errors import BudgetSpent, SolutionError
 from selftaught.language_model import Request
 from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob, run_all
+from selftaught.sandbox.candidate import without_addresses
 from selftaught.solution import MAX_SOURCE_CHARS, Solution
 from selftaught.utility import FAILURES, InvalidValue, Outcome, OutOfBudget, Scored, kind, number
 
@@ -82,7 +83,8 @@ class Session:
             spent = OutOfBudget(reason=str(refusal))
             return lambda: spent
         try:
-            solution = Solution.admit(text, self.job.initial.entry_point)
+            told = without_addresses(text) if isinstance(text, str) else text
+            solution = Solution.admit(told, self.job.initial.entry_point)
         except SolutionError as error:
             invalid = InvalidValue(reason=str(error))
             return lambda: invalid
@@ -118,6 +120,7 @@ class Session:
             raise RequestRefused("a prompt must be a text, with a number as temperature")
         if sum(map(len, messages)) + len(expertise) > MAX_PROMPT_CHARS * len(messages):
             raise RequestRefused(f"a prompt of more than {MAX_PROMPT_CHARS:,} characters")
+        messages = [without_addresses(message) for message in messages]
         self.job.account.charge_call(len(messages))
         texts = self._ask_grouped(expertise, messages, min(2.0, max(0.0, float(temperature))))
         return {"texts": texts, "uses": self.job.account.calls}

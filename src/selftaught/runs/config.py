@@ -10,6 +10,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.task import Task
+from selftaught.transfer import check_held_out
 from selftaught.version import VERSION
 
 DEFAULT_HELD_OUT = ("modified_quadratic_assignment", "three_sat")
@@ -71,6 +72,8 @@ def check_config(config: RunConfig) -> None:
     names = [Task.load(reference).name for reference in config.tasks]
     if len(set(names)) < len(names):
         raise UsageError(f"A task is named twice: {', '.join(names)}.")
+    held_out = [Task.load(reference) for reference in config.held_out]
+    check_held_out([Task.load(reference) for reference in config.tasks], held_out)
 
 
 def config_of(store: SQLiteStore, run_id: str) -> RunConfig:

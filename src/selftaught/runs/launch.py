@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from selftaught.budget import Budget
-from selftaught.errors import SelftaughtError, UsageError
+from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.runs.config import RunConfig, check_config, config_of
@@ -112,6 +113,8 @@ def resume(
         UsageError: another seed than the run's own.
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
+    if not Path(store).is_file():
+        raise StoreError(f"There is no store {store!r}; --store names the file a run is in.")
     with SQLiteStore.open(store, writable=True) as opened:
         run_id = opened.resolve(run_id)
         config = config_of(opened, run_id)

@@ -4,6 +4,7 @@ One child serves all calls of one evaluation. One that crashed or overran its ti
 before the next call; a child never serves two candidates.
 """
 
+import re
 from typing import Any
 
 from selftaught.pool import Attempt
@@ -24,6 +25,7 @@ from selftaught.utility import (
 LOAD_CPU_S = 2.0
 LOAD_WALL_S = 20.0
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
     "work": TimedOut,
     "memory": OutOfMemory,
@@ -115,9 +117,17 @@ class SandboxedCandidate:
         raise CandidateError(failure)
 
 
+def without_addresses(text: str) -> str:
+    """The text with memory addresses (`<function f at 0x7f...>`) made the same on every run.
+
+    A program that prints an object into a prompt or an error would otherwise never repeat.
+    """
+    return _ADDRESS.sub(" at 0x0", text)
+
+
 def claimed_failure(reply: dict[str, Any]) -> Failure:
     """The failure that a child reports of itself; whatever it claims, it is no success."""
-    reason = str(reply.get("reason", "the child sent no value"))[:600]
+    reason = without_addresses(str(reply.get("reason", "the child sent no value"))[:600])
     return _CLAIMED.get(str(reply.get("failed")), Failed)(reason=reason)
 
 

@@ -60,14 +60,14 @@ class Evaluator:
     def _score(
         self, request: dict[str, Any], file: TaskFile, candidate: SandboxedCandidate
     ) -> Outcome:
-        utility = self._utility(request["folder"])
         split = Split(request["split"], file.splits[request["split"]].instances)
         sign = 1.0 if file.direction == "maximize" else -1.0
         try:
+            utility = self._utility(request["folder"])
             result = utility.score(candidate, split, request["seed"], **file.parameters)
         except CandidateError as error:
             return error.outcome
-        except Exception as error:  # a defect of a trusted scorer must not end the run
+        except Exception as error:  # noqa: BLE001 - a trusted scorer's defect must not end the run
             return Failed(reason=f"the utility itself failed: {type(error).__name__}: {error}")
         return scored(result, sign)
 
@@ -91,16 +91,16 @@ class Evaluator:
 def main() -> None:
     """Serve score requests until stdin ends."""
     # What a utility prints must not mix with the frames.
-    frames = wire.Pipe(os.dup(0), os.dup(1))  # type: ignore[no-untyped-call]
+    frames = wire.Pipe(os.dup(0), os.dup(1))
     os.dup2(2, 1)
     evaluator = Evaluator(tuple(sys.argv[1].split(",")))
     try:
         while True:
             try:
-                request = frames.receive()  # type: ignore[no-untyped-call]
+                request = frames.receive()
             except wire.EndOfFrames:
                 return
-            frames.send(evaluator.answer(request))  # type: ignore[no-untyped-call]
+            frames.send(evaluator.answer(request))
     finally:
         evaluator.close()
 

@@ -49,7 +49,7 @@ class Child:
         self._clock = _cpu_clock_of(_host_pid(pidfd))
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
-        self.pipe = wire.Pipe(connection.fileno())  # type: ignore[no-untyped-call]
+        self.pipe = wire.Pipe(connection.fileno())
 
     def cpu_s(self) -> float:
         """CPU seconds that all threads of the child have used, as the kernel counts them."""
@@ -65,7 +65,7 @@ class Child:
             wire.WireError: the message cannot be sent, or the child is gone.
         """
         try:
-            self.pipe.send(message)  # type: ignore[no-untyped-call]
+            self.pipe.send(message)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise wire.WireError("The child is gone.") from error
 
@@ -96,7 +96,7 @@ class Child:
         self._connection.setblocking(False)
         try:
             while True:
-                message: dict[str, Any] = self.pipe.receive(deadline, wait)  # type: ignore[no-untyped-call]
+                message: dict[str, Any] = self.pipe.receive(deadline, wait)
                 if "note" not in message:
                     return message
                 what, detail = str(message["note"]), str(message.get("detail", ""))

@@ -81,15 +81,13 @@ class Journal:
                 self._on_event(event)
 
     def record_once(self, event: AnyEvent, texts: Sequence[str] = ()) -> None:
-        """Record an event unless one of its kind and key is recorded; tell `on_event` either way.
+        """Record an event unless one of its kind and key is recorded.
 
-        A resumed run comes by its old rounds and scores again: they are shown, not stored twice.
+        A resumed run comes by its old rounds and scores again.
         """
         with self._lock:
             if (kind_of(event), event.key) not in self._once:
                 self.record(event, texts)
-            elif self._on_event is not None:
-                self._on_event(event)
 
     def recorded_answer(
         self, job: str, content_hash: str, occurrence: int

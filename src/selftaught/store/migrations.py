@@ -73,8 +73,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at REAL NOT NULL
 )"""
 
-# Tables with a rowid: bodies are long, and clustering them under (run, seq) makes the file a third
-# larger and an append a quarter slower (docs/adr/0004-event-store.md).
+# Tables with a rowid: bodies are long, and clustering them under (run, seq) makes the file larger
+# by a third or more and an append slower by a quarter (docs/adr/0004-event-store.md).
 _TABLES = (
     """
 CREATE TABLE runs (

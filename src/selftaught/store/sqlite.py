@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from selftaught.errors import StoreError, UsageError
@@ -233,6 +233,8 @@ class SQLiteStore:
                 return
             try:
                 with explained(self.path):
+                    if self._writer_lock is not None:
+                        _clear_log(connection)
                     connection.close()
             finally:
                 if self._writer_lock is not None:
@@ -301,6 +303,13 @@ class SQLiteStore:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+
+def _clear_log(connection: sqlite3.Connection) -> None:
+    """Move all of the log into the file, which closing does only where no reader is left."""
+    # Where it fails, the log stays and is complete; the next writer moves it.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _run_row(

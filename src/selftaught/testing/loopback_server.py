@@ -7,6 +7,7 @@ and appends one JSON line to FILE per answered request, just before the answer i
 import argparse
 import hashlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ import msgspec
 
 from selftaught.language_model import LanguageModel, Request
 from selftaught.testing.loopback_http import Answering, LoopbackServer, ReceivedRequest, echo
+
+_OCCURRENCE = re.compile(r".*/(\d+)", re.DOTALL)
 
 __all__ = ["LoopbackServer", "MutationAnswers", "ReceivedRequest", "main", "request_of"]
 
@@ -58,10 +61,11 @@ def request_of(received: ReceivedRequest) -> Request:
 class MutationAnswers:
     """Answers by a mutation proposer, or any model that repeats itself for equal arguments.
 
-    An answer is a function of the request's content, its idempotency key and the index of the
-    response, so it depends neither on the order of arrival nor on whether several responses are
-    asked for in one request or in several. Requests without a key are told apart by how many of
-    the same content came before.
+    An answer is a function of the request's content and its place among all responses to that
+    content, so it depends neither on the order of arrival nor on whether several responses are
+    asked for in one request or in several, and a request that is sent again is answered as before.
+    The place is read from an idempotency key that ends in `/OCCURRENCE/PART`, as a run's keys do;
+    of any other key the whole text counts, and requests without one are counted as they come.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -72,14 +76,18 @@ class MutationAnswers:
     def __call__(self, received: ReceivedRequest, index: int) -> str:
         """Return the text of one response."""
         request = request_of(received)
-        exchange = received.exchange
-        if not exchange:
+        content = request.content_hash
+        occurrence = _OCCURRENCE.fullmatch(received.exchange)
+        if occurrence:
+            place = str(int(occurrence.group(1)) + index)
+        elif received.exchange:
+            place = f"{received.exchange}|{index}"
+        else:
             with self._lock:
-                exchange = str(self._without_key[request.content_hash])
-                self._without_key[request.content_hash] += 1
-        named = f"{request.content_hash}|{exchange}|{index}"
-        seed = int.from_bytes(hashlib.sha256(named.encode()).digest()[:4])
-        return self._model.respond(request, seed=seed, occurrence=index, key=named).texts[0]
+                place = f"without key {self._without_key[content]}"
+                self._without_key[content] += 1
+        seed = int.from_bytes(hashlib.sha256(f"{content}|{place}".encode()).digest()[:4])
+        return self._model.respond(request, seed=seed, occurrence=0, key=place).texts[0]
 
 
 def kill_process_in(pid_file: Path) -> None:

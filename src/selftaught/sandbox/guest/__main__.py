@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import types
+from typing import Any, NoReturn
 
 import landlock
 import namespaces
@@ -31,14 +32,14 @@ PACKET_BYTES = 1 << 16
 class Zygote:
     """Serves fork and reap commands until the host closes the socket."""
 
-    def __init__(self, control):
+    def __init__(self, control: socket.socket) -> None:
         self.control = control
-        self.layers = {}
-        self.ruleset = None
-        self.filter = None
-        self.statm = None
+        self.layers: dict[str, bool] = {}
+        self.ruleset: int | None = None
+        self.filter: seccomp.Filter | None = None
+        self.statm: int | None = None
 
-    def prepare(self, config):
+    def prepare(self, config: dict[str, Any]) -> None:
         """Put the layers that are asked for around this process and load what children need."""
         wanted = config["layers"]
         rooted = False
@@ -70,11 +71,11 @@ class Zygote:
             namespaces.become_nobody()
         if sys.platform == "linux":
             syscalls.drop_capabilities()
-        self.read_paths = (*config["read_paths"], *config["module_paths"], "/dev/")
+        self.read_paths: tuple[str, ...] = (*config["read_paths"], *config["module_paths"], "/dev/")
         gc.collect()
         gc.freeze()
 
-    def serve(self):
+    def serve(self) -> None:
         """Answer commands for ever."""
         while packet := self.control.recv(PACKET_BYTES):
             command = json.loads(packet)
@@ -83,7 +84,7 @@ class Zygote:
             else:
                 self._reap(command["pid"])
 
-    def _fork(self, command):
+    def _fork(self, command: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -98,7 +99,7 @@ class Zygote:
         os.close(pidfd)
         ours.close()
 
-    def _run_child(self, theirs, command):
+    def _run_child(self, theirs: socket.socket, command: dict[str, Any]) -> NoReturn:
         os.setsid()
         if self.filter is None or not self.layers.get("namespaces"):
             _die_with_parent()
@@ -133,7 +134,7 @@ class Zygote:
         runner.serve(channel, self.read_paths)
         os._exit(0)
 
-    def _reap(self, pid):
+    def _reap(self, pid: int) -> None:
         _, status, usage = os.wait4(pid, 0)
         reply = {
             "status": os.waitstatus_to_exitcode(status),
@@ -143,12 +144,12 @@ class Zygote:
         self.control.send(json.dumps(reply).encode())
 
 
-def _die_with_parent():
+def _die_with_parent() -> None:
     if sys.platform == "linux":
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _make_entropy_repeatable():
+def _make_entropy_repeatable() -> None:
     """Let an unseeded numpy generator draw its seed from `random`, which every call reseeds.
 
     A program that asks numpy for a generator without a seed would otherwise score differently on
@@ -157,15 +158,15 @@ def _make_entropy_repeatable():
     import random
     import secrets
 
-    secrets.randbits = lambda bits: random.getrandbits(bits)
+    secrets.randbits = lambda k: random.getrandbits(k)  # type: ignore[assignment]
 
 
-def main():
+def main() -> None:
     """Prepare, tell the host how that went, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     config = json.loads(control.recv(PACKET_BYTES * 8))
     zygote = Zygote(control)
-    zygote.layers = {name: True for name in config["layers"]}
+    zygote.layers = dict.fromkeys(config["layers"], True)
     try:
         zygote.prepare(config)
     except (OSError, ImportError, KeyError, ValueError) as error:

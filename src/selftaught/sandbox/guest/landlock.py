@@ -14,15 +14,16 @@ _ALL_SCOPES = 0b11
 _RULE_PATH_BENEATH = 1
 
 
-def abi():
+def abi() -> int:
     """The Landlock version of this kernel, 0 where there is none."""
     try:
-        return syscalls.syscall(syscalls.LANDLOCK_CREATE_RULESET, 0, 0, 1)
+        version: int = syscalls.syscall(syscalls.LANDLOCK_CREATE_RULESET, 0, 0, 1)
     except OSError:
         return 0
+    return version
 
 
-def make_ruleset(read_paths):
+def make_ruleset(read_paths: list[str]) -> int:
     """Return a descriptor of a ruleset that allows reading beneath the given paths.
 
     /dev/null may also be written. From ABI 4 on no TCP port may be bound or connected, from ABI 6
@@ -41,7 +42,7 @@ def make_ruleset(read_paths):
     if version >= 6:
         attributes += struct.pack("=Q", _ALL_SCOPES)
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    ruleset = syscalls.syscall(syscalls.LANDLOCK_CREATE_RULESET, buffer, len(attributes), 0)
+    ruleset: int = syscalls.syscall(syscalls.LANDLOCK_CREATE_RULESET, buffer, len(attributes), 0)
     for path in read_paths:
         access = _READ_FILE | (_READ_DIRECTORY if os.path.isdir(path) else 0)
         if path == "/dev/null":
@@ -52,13 +53,11 @@ def make_ruleset(read_paths):
             continue
         rule = struct.pack("=Qi", access, beneath)
         rule_buffer = ctypes.create_string_buffer(rule, len(rule))
-        syscalls.syscall(
-            syscalls.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule_buffer, 0
-        )
+        syscalls.syscall(syscalls.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule_buffer, 0)
         os.close(beneath)
     return ruleset
 
 
-def restrict_self(ruleset):
+def restrict_self(ruleset: int) -> None:
     """Put the calling thread under the ruleset, for good; needs no_new_privs."""
     syscalls.syscall(syscalls.LANDLOCK_RESTRICT_SELF, ruleset, 0)

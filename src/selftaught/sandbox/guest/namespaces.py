@@ -6,6 +6,7 @@ and four device nodes.
 """
 
 import os
+from typing import NoReturn
 
 import syscalls
 
@@ -28,7 +29,7 @@ NOBODY = 65534
 INNER_USER = 1000
 
 
-def enter():
+def enter() -> bool:
     """Enter new namespaces; return (in the process that is pid 1 inside) whether it is root's.
 
     The caller's process stays outside as a waiter and never returns from here: it exits as the
@@ -51,7 +52,7 @@ def enter():
     return user == 0
 
 
-def _unshare_mapped(user_map, group_map, privileged):
+def _unshare_mapped(user_map: str, group_map: str, privileged: bool) -> None:
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     target = os.getpid()
@@ -78,14 +79,14 @@ def _unshare_mapped(user_map, group_map, privileged):
         os.waitpid(mapper, 0)
 
 
-def _exit_as(inner):
+def _exit_as(inner: int) -> NoReturn:
     # The control socket belongs to the inner process alone: its end must be seen by the host.
     os.closerange(0, 64)
     _, status = os.waitpid(inner, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def change_root(read_paths, hidden_paths, module_paths):
+def change_root(read_paths: list[str], hidden_paths: list[str], module_paths: list[str]) -> None:
     """Make a read-only root that holds nothing but the given paths, at their own names.
 
     Args:
@@ -117,15 +118,15 @@ def change_root(read_paths, hidden_paths, module_paths):
     syscalls.mount("none", "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
 
 
-def _outermost_first(paths):
-    kept = []
+def _outermost_first(paths: list[str]) -> list[str]:
+    kept: list[str] = []
     for path in sorted({os.path.abspath(p) for p in paths}):
         if not any(path == k or path.startswith(k + "/") for k in kept):
             kept.append(path)
     return kept
 
 
-def _bind(path, device=False):
+def _bind(path: str, device: bool = False) -> None:
     source = "/old" + path
     if not os.path.exists(source):
         return
@@ -146,14 +147,14 @@ def _bind(path, device=False):
     syscalls.mount(None, path, None, flags)
 
 
-def become_nobody():
+def become_nobody() -> None:
     """Leave root's id for good, where the map has another."""
     os.setgroups([])
     os.setresgid(INNER_USER, INNER_USER, INNER_USER)
     os.setresuid(INNER_USER, INNER_USER, INNER_USER)
 
 
-def _write(path, text):
+def _write(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, text.encode())

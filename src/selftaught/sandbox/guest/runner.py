@@ -10,6 +10,8 @@ import os
 import random
 import sys
 import types
+import typing
+from typing import Any
 
 import improver_api
 import wire
@@ -30,15 +32,15 @@ _REPORTED = (
 class CappedLog(io.TextIOBase):
     """Keeps the first LOG_CHARS characters that a program prints and drops the rest."""
 
-    def __init__(self):
-        self._kept = []
+    def __init__(self) -> None:
+        self._kept: list[str] = []
         self._left = LOG_CHARS
 
-    def writable(self):
+    def writable(self) -> bool:
         """Always."""
         return True
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         """Keep what still fits."""
         if self._left > 0:
             part = str(text)[: self._left]
@@ -46,7 +48,7 @@ class CappedLog(io.TextIOBase):
             self._kept.append(part)
         return len(text)
 
-    def take(self):
+    def take(self) -> str:
         """Return what was kept and start anew."""
         text, self._kept, self._left = "".join(self._kept), [], LOG_CHARS
         return text
@@ -55,19 +57,19 @@ class CappedLog(io.TextIOBase):
 class Child:
     """The state of one child: its program's module and its channel."""
 
-    def __init__(self, pipe, read_paths):
+    def __init__(self, pipe: wire.Pipe, read_paths: tuple[str, ...]) -> None:
         self.pipe = pipe
         self.channel = improver_api.Channel(pipe)
         self.read_paths = read_paths
         self.log = CappedLog()
-        self.meter = None
-        self.module = None
+        self.meter: work.Meter | None = None
+        self.module: Any = None  # the program's, once it is loaded
         self.attempts = 0
         self._reporting = False
 
-    def serve(self):
+    def serve(self) -> None:
         """Answer the host until it closes the pipe."""
-        sys.stdout = sys.stderr = self.log
+        sys.stdout = sys.stderr = typing.cast(typing.TextIO, self.log)
         sys.addaudithook(self._audit)
         for name in ("wire", "work", "runner", "improver_api", "seccomp", "landlock", "syscalls",
                      "namespaces"):  # fmt: skip
@@ -79,13 +81,15 @@ class Child:
                 return
             self._answer(message)
 
-    def _answer(self, message):
+    def _answer(self, message: dict[str, Any]) -> None:
         self.attempts = 0
         try:
             reply = {"ok": getattr(self, "_" + message["op"])(message)}
             if self.meter is not None and self.meter.reached:
-                reply = _failure("work", f"the work limit of {self.meter.limit:,} steps was reached")
-        except BaseException as error:  # the boundary: whatever a program raises ends here
+                reply = _failure(
+                    "work", f"the work limit of {self.meter.limit:,} steps was reached"
+                )
+        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a program raises ends here
             reply = self._explain(error)
         reply["log"] = self.log.take()
         try:
@@ -93,8 +97,8 @@ class Child:
         except (wire.WireError, MemoryError) as error:
             self.pipe.send(_failure("invalid", str(error) or "the value is too large to send"))
 
-    def _load(self, message):
-        limit = message["work"]
+    def _load(self, message: dict[str, Any]) -> None:
+        limit: int = message["work"]
         self.meter = work.Meter(limit) if limit else None
         module = types.ModuleType("program")
         sys.modules["program"] = module
@@ -108,14 +112,14 @@ class Child:
         self.work_limit = limit
         exec(code, module.__dict__)
 
-    def _call(self, message):
+    def _call(self, message: dict[str, Any]) -> Any:
         if self.meter is not None:
             self.meter = work.Meter(self.work_limit)
             self.module.__dict__[work.TICK] = self.meter.tick
         _seed(message["seed"])
         return self._function(message["entry_point"])(*message["args"])
 
-    def _improve(self, message):
+    def _improve(self, message: dict[str, Any]) -> Any:
         _seed(message["seed"])
         utility = improver_api.Utility(
             self.channel, message["utility_text"], message["utility_calls"]
@@ -127,13 +131,13 @@ class Child:
         improve = self._function(message["entry_point"])
         return improve(message["initial"], utility, language_model)
 
-    def _function(self, name):
-        function = self.module.__dict__.get(name)
+    def _function(self, name: str) -> typing.Callable[..., Any]:
+        function: object = self.module.__dict__.get(name)
         if not callable(function):
             raise NameError(f"the program defines no function {name}")
         return function
 
-    def _explain(self, error):
+    def _explain(self, error: BaseException) -> dict[str, Any]:
         what = "failed"
         if isinstance(error, work.WorkLimitReached):
             what = "work"
@@ -151,13 +155,13 @@ class Child:
             what = "work"
         try:
             text = str(error)[:500]
-        except Exception:  # the program's own __str__ may do anything
+        except Exception:  # noqa: BLE001 - the program's own __str__ may do anything
             text = ""
         name = type(error).__name__
         where = _line_of(error)
         return _failure(what, f"{name}: {text}{where}" if text else f"{name}{where}")
 
-    def _audit(self, event, args):
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if self._reporting:
             return
         if event == "open":
@@ -176,20 +180,23 @@ class Child:
         finally:
             self._reporting = False
 
-    def _may_read(self, path, flags):
+    def _may_read(self, path: str | bytes, flags: int | None) -> bool:
         writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        if path == PROGRAM:
+            # The interpreter looks for the line of a syntax error.
+            return True
         full = os.path.abspath(os.fsdecode(path))
         return full.startswith(self.read_paths) and not (flags or 0) & writes
 
 
-def _seed(seed):
+def _seed(seed: int) -> None:
     random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
 
 
-def _line_of(error):
+def _line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno})"
     # Not traceback.extract_tb: it would open the files it names.
@@ -201,10 +208,10 @@ def _line_of(error):
     return f" (line {line})" if line else ""
 
 
-def _failure(what, reason):
+def _failure(what: str, reason: str) -> dict[str, Any]:
     return {"failed": what, "reason": reason}
 
 
-def serve(descriptor, read_paths):
+def serve(descriptor: int, read_paths: tuple[str, ...]) -> None:
     """Serve the host on a descriptor until it closes."""
     Child(wire.Pipe(descriptor), read_paths).serve()

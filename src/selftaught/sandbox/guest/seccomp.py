@@ -14,7 +14,7 @@ from syscalls import MACHINE, PR_SET_SECCOMP, prctl
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # name -> (x86_64, aarch64); None where an architecture lacks the call.
-_ALLOWED = {
+_ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "fstat": (5, 80),
     "stat": (4, None), "lstat": (6, None), "poll": (7, None), "lseek": (8, 62),
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
@@ -57,11 +57,11 @@ _ENOSYS = 0x00050000 | errno.ENOSYS
 _NUMBER, _ARCH, _ARG0_LOW, _ARG2_LOW, _ARG2_HIGH = 0, 4, 16, 32, 36
 
 
-def _op(code, k, jump_true=0, jump_false=0):
+def _op(code: int, k: int, jump_true: int = 0, jump_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, jump_true, jump_false, k)
 
 
-def build_filter(machine=MACHINE):
+def build_filter(machine: str = MACHINE) -> bytes:
     """Return the filter's instructions as bytes for an architecture.
 
     Raises:
@@ -120,11 +120,11 @@ class _Program(ctypes.Structure):
 class Filter:
     """A filter ready to install: built once in the zygote, installed in every child."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         code = build_filter()
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
 
-    def install(self):
+    def install(self) -> None:
         """Install the filter on the calling thread, for good."""
         prctl(PR_SET_SECCOMP, 2, ctypes.addressof(self._program))

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,31 +24,33 @@ PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def _checked(result, what):
+def _checked(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
 
 
-def syscall(number, *args):
+def syscall(number: int, *args: Any) -> int:
     """Call the kernel by number; integers and ctypes values as arguments."""
     wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
     return _checked(_libc.syscall(ctypes.c_long(number), *wide), f"syscall {number}")
 
 
-def prctl(option, a=0, b=0, c=0, d=0):
+def prctl(option: int, a: Any = 0, b: Any = 0, c: Any = 0, d: Any = 0) -> int:
     """prctl(2) with integers or pointers."""
     wide = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (a, b, c, d)]
     return _checked(_libc.prctl(ctypes.c_int(option), *wide), f"prctl {option}")
 
 
-def unshare(flags):
+def unshare(flags: int) -> None:
     """unshare(2)."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def mount(source, target, kind, flags, data=None):
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int, data: str | None = None
+) -> None:
     """mount(2); strings or None."""
     encoded = [None if s is None else os.fsencode(s) for s in (source, target, kind)]
     payload = None if data is None else os.fsencode(data)
@@ -55,18 +58,18 @@ def mount(source, target, kind, flags, data=None):
     _checked(result, f"mount {source} on {target}")
 
 
-def umount(target, flags):
+def umount(target: str, flags: int) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
 
 
-def pivot_root(new_root, put_old):
+def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     new, old = ctypes.c_char_p(os.fsencode(new_root)), ctypes.c_char_p(os.fsencode(put_old))
     syscall(PIVOT_ROOT[MACHINE], new, old)
 
 
-def drop_capabilities():
+def drop_capabilities() -> None:
     """Empty every capability set, the bounding set included where that is allowed."""
     for capability in range(64):
         try:

@@ -19,6 +19,8 @@ import select
 import struct
 import sys
 import time
+import typing
+from typing import Any, NoReturn
 
 HEADER = struct.Struct(">II")
 MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -43,9 +45,9 @@ class Overdue(Exception):
     """No whole frame arrived before the deadline."""
 
 
-def encode(message):
+def encode(message: dict[str, Any]) -> bytes:
     """Return the bytes of a frame for a message (a dict of values)."""
-    raw = []
+    raw: list[bytes] = []
     prepared = _lower(message, raw, 0)
     try:
         text = json.dumps(prepared, separators=(",", ":"), allow_nan=False)
@@ -58,7 +60,7 @@ def encode(message):
     return HEADER.pack(len(body), len(blob)) + body + blob
 
 
-def decode(body, blob):
+def decode(body: bytes, blob: bytes) -> dict[str, Any]:
     """Return the message of a frame's two parts."""
     try:
         message = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_no_constant)
@@ -69,11 +71,11 @@ def decode(body, blob):
     return {key: _raise(value, blob, 0) for key, value in message.items()}
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"the constant {name}")
 
 
-def _lower(value, raw, depth):
+def _lower(value: Any, raw: list[bytes], depth: int) -> Any:
     """Return JSON-able data for a value, appending the bytes of arrays to `raw`."""
     if depth > MAX_DEPTH:
         raise WireError(f"A value is nested more than {MAX_DEPTH} deep.")
@@ -104,6 +106,7 @@ def _lower(value, raw, depth):
         if isinstance(value, numpy.generic):
             return _lower(value.item(), raw, depth + 1)
     # Subclasses of plain types (a named tuple, an IntEnum) cross as the plain type.
+    plain: type[Any]
     for plain in (bool, int, float, str, list, tuple, dict):
         if isinstance(value, plain):
             return _lower(plain(value), raw, depth + 1)
@@ -112,11 +115,11 @@ def _lower(value, raw, depth):
     return _refuse_kind(kind)
 
 
-def _refuse_kind(kind):
+def _refuse_kind(kind: type[Any]) -> NoReturn:
     raise WireError(f"A value of type {kind.__name__} cannot be sent: only data can.")
 
 
-def _lower_array(array, raw, numpy):
+def _lower_array(array: Any, raw: list[bytes], numpy: Any) -> dict[str, Any]:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     if array.dtype.str not in DTYPES:
@@ -126,7 +129,7 @@ def _lower_array(array, raw, numpy):
     return {"!": ["array", array.dtype.str, list(array.shape), offset]}
 
 
-def _raise(value, blob, depth):
+def _raise(value: Any, blob: bytes, depth: int) -> Any:
     """Return the value that JSON-able data stands for."""
     if depth > MAX_DEPTH * 2:
         raise WireError("A frame is nested too deep.")
@@ -146,15 +149,15 @@ def _raise(value, blob, depth):
         raise WireError("A frame holds a value that no sender makes.") from None
 
 
-def _raise_dict(tagged, blob, depth):
+def _raise_dict(tagged: list[Any], blob: bytes, depth: int) -> dict[Any, Any]:
     return {_raise(k, blob, depth + 1): _raise(v, blob, depth + 1) for k, v in tagged[1]}
 
 
-def _raise_float(tagged, blob, depth):
+def _raise_float(tagged: list[Any], blob: bytes, depth: int) -> float:
     return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[tagged[1]]
 
 
-def _raise_bytes(tagged, blob, depth):
+def _raise_bytes(tagged: list[Any], blob: bytes, depth: int) -> bytes:
     _, offset, length = tagged
     if not (type(offset) is int and type(length) is int and 0 <= offset <= offset + length):
         raise WireError("A frame holds bytes at a bad place.")
@@ -163,7 +166,7 @@ def _raise_bytes(tagged, blob, depth):
     return bytes(blob[offset : offset + length])
 
 
-def _raise_array(tagged, blob, depth):
+def _raise_array(tagged: list[Any], blob: bytes, depth: int) -> Any:
     import numpy
 
     _, dtype, shape, offset = tagged
@@ -178,7 +181,7 @@ def _raise_array(tagged, blob, depth):
     return flat.reshape(shape).copy()
 
 
-_TAGS = {
+_TAGS: dict[str, typing.Callable[[list[Any], bytes, int], Any]] = {
     "tuple": lambda tagged, blob, depth: tuple(_raise(v, blob, depth + 1) for v in tagged[1]),
     "set": lambda tagged, blob, depth: {_raise(v, blob, depth + 1) for v in tagged[1]},
     "dict": _raise_dict,
@@ -194,12 +197,12 @@ class Pipe:
     Not thread-safe: callers bring their own lock.
     """
 
-    def __init__(self, read_fd, write_fd=None):
+    def __init__(self, read_fd: int, write_fd: int | None = None) -> None:
         self.read_fd = read_fd
         self.write_fd = read_fd if write_fd is None else write_fd
         self._pending = bytearray()
 
-    def send(self, message):
+    def send(self, message: dict[str, Any]) -> None:
         """Send one message; blocks until all of it is written."""
         view = memoryview(encode(message))
         while view:
@@ -208,7 +211,9 @@ class Pipe:
             except BlockingIOError:
                 select.select([], [self.write_fd], [])
 
-    def receive(self, deadline=None, wait=None):
+    def receive(
+        self, deadline: float | None = None, wait: typing.Callable[[Any], None] | None = None
+    ) -> dict[str, Any]:
         """Return the next message.
 
         Args:
@@ -226,7 +231,13 @@ class Pipe:
         body = self._take(json_length, deadline, wait)
         return decode(body, self._take(raw_length, deadline, wait))
 
-    def _take(self, length, deadline, wait, fresh=False):
+    def _take(
+        self,
+        length: int,
+        deadline: float | None,
+        wait: typing.Callable[[Any], None] | None,
+        fresh: bool = False,
+    ) -> bytes:
         while len(self._pending) < length:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -251,7 +262,7 @@ class Pipe:
         return taken
 
 
-def _readable(descriptor, seconds):
+def _readable(descriptor: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(max(0, math.ceil(seconds * 1000))))

@@ -1,0 +1,5 @@
+"""`python -m selftaught` is `selftaught`."""
+
+from selftaught.cli import main
+
+main()
