@@ -19,7 +19,9 @@ from selftaught.utility import Failed, Outcome, Returned, Scored, TimedOut
 
 def improver(strength: float) -> Solution:
     """A program that the fake pool reads as an improver of a given strength."""
-    return Solution(f"STRENGTH = {strength}\ndef improve_algorithm(s, u, l): ...\n", "improve_algorithm")
+    return Solution(
+        f"STRENGTH = {strength}\ndef improve_algorithm(s, u, l): ...\n", "improve_algorithm"
+    )
 
 
 def strength(program: Solution) -> float:

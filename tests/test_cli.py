@@ -147,14 +147,17 @@ def test_json_is_one_document_on_stdout_for_every_command(folder: Path) -> None:
             ],
         )
     )
-    assert run["status"] == "done" and len(run["rounds"]) == 2  # type: ignore[index,call-overload]
+    assert run["status"] == "done"  # type: ignore[index,call-overload]
+    assert len(run["rounds"]) == 2  # type: ignore[index,call-overload]
     assert {i["name"] for i in improve["improvements"]} >= {"greedy", "identity", "best_of_n"}  # type: ignore[index,call-overload]
     assert [r["name"] for r in transfer["transfer"]] == ["seed", "identity", "best_of_n", "greedy"]  # type: ignore[index,call-overload]
     assert len(show) == 3  # type: ignore[arg-type]
     assert one["row"]["command"].startswith("selftaught improve")  # type: ignore[index,call-overload]
     assert export["file"] == "out.py"  # type: ignore[index,call-overload]
-    assert len(tasks) >= 8 and len(improvers) == 12 and len(models) == 3  # type: ignore[arg-type]
-    assert len(new["files"]) == 5 and check["passed"] and doctor["safe"]  # type: ignore[index,call-overload]
+    assert len(tasks) >= 8  # type: ignore[arg-type]
+    assert (len(improvers), len(models)) == (12, 3)  # type: ignore[arg-type]
+    assert len(new["files"]) == 5  # type: ignore[index,call-overload]
+    assert check["passed"] is doctor["safe"] is True  # type: ignore[index,call-overload]
 
 
 def test_export_and_reuse(folder: Path) -> None:

@@ -23,7 +23,7 @@ CASES = [
         "timed_out",
         "work limit",
         body("while True:", "    try:", "        while True: pass", "    except Exception: pass"),
-    ),  # fmt: skip
+    ),
     ("timed_out", "work limit", body("return sum(1 for _ in iter(int, 1))")),
     (
         "timed_out",
@@ -36,7 +36,7 @@ CASES = [
             "    f2 = lambda: 0",
             "    f2()",
         ),
-    ),  # fmt: skip
+    ),
     ("timed_out", "CPU time", body("exec('while True: pass')")),
     ("timed_out", "CPU time", body("return sum(range(10**12))")),
     ("out_of_memory", "MemoryError", body("return bytearray(32 * 2**30)")),
@@ -75,7 +75,7 @@ CASES = [
         "invalid_value",
         "valid",
         body("import os", "os.write(3, b'\\0\\0\\0\\4\\0\\0\\0\\0[[[[')", "return 1"),
-    ),  # fmt: skip
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ from selftaught.errors import SelftaughtError
 from selftaught.language_model import LanguageModel
 from selftaught.solution import Solution, extract_code
 from selftaught.task import Task
-from selftaught.version import VERSION as __version__
+from selftaught.version import __version__
 
 if TYPE_CHECKING:
     from selftaught.runs.config import RunConfig

@@ -152,10 +152,8 @@ def _provenance(history: History) -> list[str]:
     return [
         f"Made by selftaught {config.version}, run {history.row.id} ({history.row.status}).",
         f"Command: {history.row.command}",
-        f"Tasks: {', '.join(config.tasks)}; seed {config.seed}; model {config.model}; "
-        f"improver API {config.improver_api}.",
-        f"Budget of one application: {budget.calls} calls x {budget.responses} responses, "
-        f"{budget.utility_calls} scores.",
+        f"Tasks: {', '.join(config.tasks)}; seed {config.seed}; model {config.model}.",
+        f"Improver API {config.improver_api}; one application: {budget.calls} calls x {budget.responses} responses, {budget.utility_calls} scores.",
     ]
 
 

@@ -1,4 +1,6 @@
-"""The meta-utility: how good an improver is (paper, section 3: u^(I) = E over (u, s) of u(I(u, s, L))).
+"""The meta-utility: how good an improver is.
+
+Paper, section 3: u^(I) = E over (u, s) of u(I(u, s, L)).
 
 Measured as the mean, over tasks and repeats, of the normalised utility of the program that the
 improver returns. Every improver meets the same instances and the same random proposals (common
@@ -312,7 +314,7 @@ def utility(improver_source):
 #   language_model.batch_prompt(expertise, messages, temperature=0.7) -> one text per message
 #   A prompt or a batch is one call of {calls}; a call holds at most {responses} responses.
 #   One call too many raises an exception.
-#   task_utility(program_text) -> number, at most {utility_calls} times; beyond that, the worst number.
+#   task_utility(program_text) -> number, {utility_calls} times at most; then the worst number.
 #   task_utility.str describes the task. task_utility.budget and .remaining count its calls.
 #   from helpers import extract_code: the code in an answer, or None; a list for a list.
 # An improver that raises, does not return a program text, or runs for ever gets the worst number.

@@ -12,7 +12,7 @@ import typer
 
 from selftaught.cli import listing, reading, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
-from selftaught.version import VERSION
+from selftaught.version import __version__
 
 app = typer.Typer(
     name="selftaught",
@@ -41,7 +41,7 @@ for _name, _command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        screen.out.print(f"selftaught {VERSION}")
+        screen.out.print(f"selftaught {__version__}")
         raise typer.Exit
 
 

@@ -15,7 +15,7 @@ from selftaught.errors import SandboxUnavailable
 from selftaught.improver import improver_names, load_improver
 from selftaught.models.resolve import model_names
 from selftaught.task import Task, task_names
-from selftaught.version import VERSION
+from selftaught.version import __version__
 
 NOT_DEFENDED = (
     "bugs of the kernel itself",
@@ -130,7 +130,7 @@ def doctor_command(
 
 def _machine() -> dict[str, str]:
     return {
-        "selftaught": VERSION,
+        "selftaught": __version__,
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

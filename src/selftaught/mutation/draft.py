@@ -11,7 +11,8 @@ from selftaught.mutation.syntax import is_docstring, nodes
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 _BUILTINS = frozenset(dir(builtins))
-_DEFINITIONS = (
+_IMMOVABLE = (
+    ast.Pass,
     ast.FunctionDef,
     ast.AsyncFunctionDef,
     ast.ClassDef,
@@ -66,7 +67,7 @@ class Block(NamedTuple):
         return [
             i
             for i, statement in enumerate(self.body)
-            if not isinstance(statement, _DEFINITIONS) and not is_docstring(statement)
+            if not isinstance(statement, _IMMOVABLE) and not is_docstring(statement)
         ]
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 from selftaught.mutation.draft import Draft, Place
 from selftaught.mutation.kinds import kind, wanted
-from selftaught.mutation.syntax import clone, loads
+from selftaught.mutation.syntax import clone, loads, nodes, stored_names
 
 _LARGEST = 10**9
 
@@ -55,6 +55,7 @@ def number(value: int | float) -> ast.expr:
 def varied(value: int | float, random: Random) -> int | float:
     """Return another number near, above or below one, of the same type."""
     way = random.random()
+    is_whole = isinstance(value, int)
     value = max(-_LARGEST, min(_LARGEST, value))
     new: int | float
     if way < 0.5:
@@ -68,7 +69,7 @@ def varied(value: int | float, random: Random) -> int | float:
     else:
         new = -value
     new = max(-_LARGEST, min(_LARGEST, new))
-    if isinstance(value, int):
+    if is_whole:
         rounded = round(new)
         return rounded if rounded != value else value + random.choice((-1, 1))
     return float(f"{new:.4g}")
@@ -97,12 +98,29 @@ def change_loop_bound(draft: Draft, random: Random) -> bool:
     if value is not None:
         factor = random.choice((0.25, 0.5, 2, 3, 5, 10))
         place.put(number(max(1, round(min(_LARGEST, value) * factor))))
-    elif random.random() < 0.5:
-        place.put(ast.BinOp(node, ast.Mult(), ast.Constant(random.choice((2, 3, 5)))))
-    else:
-        offset = ast.Constant(random.choice((1, 1, 2)))
-        place.put(ast.BinOp(node, random.choice((ast.Add, ast.Sub))(), offset))
+        return True
+    fewer: tuple[type[ast.operator], ...] = (ast.Sub, ast.FloorDiv)
+    more: tuple[type[ast.operator], ...] = (ast.Add, ast.Mult)
+    # More passes than items would run past the end of what the loop's variable indexes.
+    operator = random.choice(fewer if _counts_items(place) else fewer + more)
+    step = random.choice((1, 2) if operator in (ast.Add, ast.Sub) else (2, 3))
+    place.put(ast.BinOp(node, operator(), ast.Constant(step)))
     return True
+
+
+def _counts_items(place: Place) -> bool:
+    """Whether a range is no loop's own, or the loop's variable is used as an index."""
+    around = [] if place.function is None else nodes(place.function)
+    counted = {
+        name
+        for node in around
+        if isinstance(node, (ast.For, ast.comprehension)) and node.iter is place.owner
+        for name in stored_names(node.target)
+    }
+    return not counted or any(
+        isinstance(node, ast.Subscript) and any(loads(node.slice, name) for name in counted)
+        for node in around
+    )
 
 
 def _is_loop_bound(place: Place) -> bool:
@@ -125,8 +143,16 @@ def swap_arithmetic(draft: Draft, random: Random) -> bool:
     if random.random() < 0.12:
         node.left, node.right = node.right, node.left
         return True
-    node.op = random.choice([op for op in _ARITHMETIC if not isinstance(node.op, op)])()
+    others = [op for op in _ARITHMETIC if not isinstance(node.op, op)]
+    if _must_be_whole(place) and ast.Div in others:
+        others.remove(ast.Div)
+    node.op = random.choice(others)()
     return True
+
+
+def _must_be_whole(place: Place) -> bool:
+    """Whether a number in a place is an index or the bound of a range."""
+    return isinstance(place.owner, (ast.Subscript, ast.Slice)) or _is_loop_bound(place)
 
 
 def swap_comparison(draft: Draft, random: Random) -> bool:
@@ -146,7 +172,13 @@ def swap_comparison(draft: Draft, random: Random) -> bool:
 
 def swap_boolean(draft: Draft, random: Random) -> bool:
     """Exchange `and` and `or`, or negate a condition."""
-    place = draft.pick(random, lambda p: isinstance(p.node, ast.BoolOp) or wanted(p) == "truth")
+    place = draft.pick(
+        random,
+        lambda p: (
+            isinstance(p.node, ast.BoolOp)
+            or (wanted(p) == "truth" and not isinstance(p.owner, ast.UnaryOp))
+        ),
+    )
     if place is None:
         return False
     node = place.node
@@ -208,14 +240,25 @@ def scale_number(draft: Draft, random: Random) -> bool:
     place = draft.pick(random, _is_numeric)
     if place is None:
         return False
+    is_whole = _seems_whole(place.node)
     if random.random() < 0.6:
-        factor = random.choice((0.5, 0.9, 0.99, 1.01, 1.1, 1.5, 2, 3))
+        factor = random.choice((2, 3) if is_whole else (0.5, 0.9, 0.99, 1.01, 1.1, 1.5, 2, 3))
         place.put(ast.BinOp(place.node, ast.Mult(), ast.Constant(factor)))
     else:
-        offset = random.choice((1, 1, 2, 0.1, 0.01, 1e-6))
+        offset = random.choice((1, 1, 2) if is_whole else (1, 1, 2, 0.1, 0.01, 1e-6))
         operator = random.choice((ast.Add, ast.Sub))()
         place.put(ast.BinOp(place.node, operator, ast.Constant(offset)))
     return True
+
+
+def _seems_whole(node: ast.expr) -> bool:
+    """Whether an expression counts: it holds a whole number or a length, and no fraction."""
+    inside = nodes(node)
+    values = [value_of(inner) for inner in inside]
+    fractions = any(isinstance(value, float) for value in values)
+    divides = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) for n in inside)
+    counts = loads(node, "len") > 0 or any(isinstance(value, int) for value in values)
+    return counts and not fractions and not divides
 
 
 def _is_numeric(place: Place) -> bool:

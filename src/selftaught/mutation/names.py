@@ -160,7 +160,7 @@ class _Scope:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             self.assigned.update((a.asname or a.name).partition(".")[0] for a in node.names)
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.stmt):
                 self.statement(child)
             else:

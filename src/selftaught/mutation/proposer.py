@@ -24,10 +24,11 @@ from selftaught.mutation.templates import TEMPLATES
 _ATTEMPTS = 16
 _TRIES_PER_EDIT = 12
 _MOST_EDITS = 6
-# The share of edits that are templates, where a program has the shape for them.
-_TEMPLATE_SHARE = 0.5
+# The share of proposals that begin with a template, and of their further edits that are one, where
+# a program has the shape for them.
+_TEMPLATE_SHARE = 0.4
 # From this size on, a proposal that grows is given up ever more often, at MOST_CHARS always.
-_PLENTY_OF_CHARS = 3_000
+_PLENTY_OF_CHARS = 2_500
 
 
 class Proposal(NamedTuple):
@@ -99,9 +100,11 @@ class Workshop:
         screen = self._screen
         if screen is None:
             return None
+        number = _number_of_edits(random, temperature)
+        begins_high = random.random() < _TEMPLATE_SHARE
         for _ in range(_ATTEMPTS):
             draft = Draft(screen.draft(), self._donors)
-            edits = self._edit(draft, random, _number_of_edits(random, temperature))
+            edits = self._edit(draft, random, number, begins_high=begins_high)
             source = screen.judge(draft.tree).source if edits else None
             if source is not None and not _is_too_much(screen.source, source, random):
                 return Proposal(source, edits)
@@ -112,11 +115,14 @@ class Workshop:
         trees = (parse(text) for text in self._donor_texts)
         return tuple(tree for tree in trees if tree is not None)
 
-    def _edit(self, draft: Draft, random: Random, wanted: int) -> tuple[str, ...]:
+    def _edit(
+        self, draft: Draft, random: Random, wanted: int, *, begins_high: bool
+    ) -> tuple[str, ...]:
         """Apply so many edits to a draft and return what they did, in words."""
         done: list[str] = []
         for _ in range(_TRIES_PER_EDIT * wanted):
-            words = self._edit_once(draft, random)
+            is_high = random.random() < _TEMPLATE_SHARE if done else begins_high
+            words = self._edit_once(draft, random, is_high=is_high)
             if words:
                 done.append(words)
                 if len(done) == wanted:
@@ -124,8 +130,8 @@ class Workshop:
                 draft.refresh()
         return tuple(done)
 
-    def _edit_once(self, draft: Draft, random: Random) -> str:
-        if self._templates and random.random() < _TEMPLATE_SHARE:
+    def _edit_once(self, draft: Draft, random: Random, *, is_high: bool) -> str:
+        if self._templates and is_high:
             shape = find_shape(draft)
             if shape is not None:
                 template = draw(TEMPLATES, random)

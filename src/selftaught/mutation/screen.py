@@ -15,8 +15,8 @@ from selftaught.mutation.tidy import tidy
 # A program may grow to GROWTH times its size in one proposal, but never past MOST_CHARS. A very
 # short one may grow to ROOM characters: 2.5 times two lines hold no loop.
 GROWTH = 2.5
-ROOM = 600
-MOST_CHARS = 10_000
+ROOM = 1_000
+MOST_CHARS = 8_000
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -1,8 +1,9 @@
 """The shape of an improver, recognised by what a program does with its parameters.
 
-An improver is a function f(solution, score, source, ...): it calls one parameter on candidates or
-orders them by it, calls a method of another to get new texts, and returns something of the first
-one's type. No name is looked for, so the templates fit any program of that shape.
+An improver is a function f(solution, score, source, ...): it calls one parameter on candidates,
+maps it over them or orders them by it, calls a method of another to get new texts, and returns
+something of the first one's type. No function or parameter is known by its name, so the templates
+fit any program of that shape.
 """
 
 import ast
@@ -13,6 +14,8 @@ from selftaught.mutation.syntax import children, loads, nodes
 
 _ORDERS = frozenset({"max", "min", "sorted"})
 _MAPS = frozenset({"map", "filter"})
+# What the improver API offers beside the call itself.
+_SCORES = frozenset({"map", "evaluate"})
 _NO_SOLUTION = (
     ast.Constant,
     ast.Compare,
@@ -99,6 +102,9 @@ def _called(draft: Draft) -> set[str]:
         if not isinstance(place.node, ast.Name):
             continue
         owner = place.owner
+        if isinstance(owner, ast.Attribute) and owner.attr in _SCORES:
+            names.add(place.node.id)
+            continue
         is_called = isinstance(owner, ast.Call) and place.field == "func" and len(owner.args) == 1
         is_key = isinstance(owner, ast.keyword) and owner.arg == "key"
         is_mapped = (

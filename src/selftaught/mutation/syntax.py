@@ -23,11 +23,10 @@ _WARNING_FILTERS = threading.Lock()
 
 # Where a node of a kind may hold other nodes that matter here. Walking trees is most of what this
 # package does, and most fields hold a name, a mark or nothing.
-_NO_CHILDREN = frozenset(
-    "arg attr conversion ctx id kind level module n name op ops rest s type_comment".split()
-)
+_NAMES_OF_THINGS = frozenset(("arg", "attr", "id", "level", "module", "name", "rest"))
+_MARKS = frozenset(("conversion", "ctx", "kind", "n", "op", "ops", "s", "type_comment"))
 _CHILD_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
-    kind: tuple(field for field in kind._fields if field not in _NO_CHILDREN)
+    kind: tuple(field for field in kind._fields if field not in _NAMES_OF_THINGS | _MARKS)
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 } | {ast.Constant: ()}

@@ -29,6 +29,8 @@ from selftaught.mutation.syntax import (
 # A loop within a loop within a loop has had its chance.
 _MOST_STEPS = 2
 _PASSES = (3, 4, 6, 10, 20, 20)
+# More than a language model's budget holds calls: the loop ends when the source declines.
+_PLENTY_OF_PASSES = 30
 
 _ITERATE = """
 {best} = {x}
@@ -60,7 +62,7 @@ return {best}
 _KEEP_TOP = """
 {top} = [({score}({x}), {x})]
 for {turn} in range({passes}):
-    {best} = {top}[{turn} % len({top})][1]
+    {best} = {top}[{turn} // 2 % len({top})][1]
     try:
         {new} = {step}({from_best})
     except Exception:
@@ -191,6 +193,10 @@ return {x}
 
 def climb_inside(draft: Draft, shape: Shape, random: Random) -> bool:
     """Turn `...; return max(candidates, key=score)` into hill climbing without a second score."""
+    return _climb_inside(draft, shape, random.choice(_PASSES))
+
+
+def _climb_inside(draft: Draft, shape: Shape, passes: int) -> bool:
     body = shape.function.body
     ended = _ending(draft, shape)
     if ended is None:
@@ -204,7 +210,7 @@ def climb_inside(draft: Draft, shape: Shape, random: Random) -> bool:
     text = _CLIMB_INSIDE.format(
         x=shape.solution,
         score=scorer,
-        passes=random.choice(_PASSES),
+        passes=passes,
         value=draft.fresh("value"),
         new=draft.fresh("new"),
         new_value=draft.fresh("new_value"),
@@ -261,8 +267,8 @@ def use_whole_budget(draft: Draft, shape: Shape, random: Random) -> bool:
     """Let a loop that asks the source go on until the source declines."""
     loops = [loop for loop, _ in _bounded_loops(draft) if _asks(draft, shape, loop)]
     if not loops:
-        return climb_inside(draft, shape, random) or _wrap(
-            draft, shape, random, _ITERATE.replace("{passes}", "30")
+        return _climb_inside(draft, shape, _PLENTY_OF_PASSES) or _wrap(
+            draft, shape, random, _ITERATE.replace("{passes}", str(_PLENTY_OF_PASSES))
         )
     loop = random.choice(loops)
     bound = loop.iter.args[-1] if isinstance(loop.iter, ast.Call) else None
@@ -270,7 +276,7 @@ def use_whole_budget(draft: Draft, shape: Shape, random: Random) -> bool:
         return False
     if bound.value >= 100:
         return False
-    bound.value = max(30, 2 * bound.value)
+    bound.value = max(_PLENTY_OF_PASSES, 2 * bound.value)
     if not contains(loop, lambda node: isinstance(node, ast.Try)):
         safe = statements("try:\n    pass\nexcept Exception:\n    break")[0]
         if isinstance(safe, ast.Try):

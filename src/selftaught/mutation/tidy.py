@@ -2,7 +2,7 @@
 
 import ast
 
-from selftaught.mutation.syntax import is_docstring, loads, nodes, same
+from selftaught.mutation.syntax import children, is_docstring, loads, nodes, same
 
 _MOST_PASSES = 4
 _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
@@ -22,11 +22,6 @@ _PURE = (
     ast.Lambda,
     ast.JoinedStr,
     ast.Subscript,
-    ast.expr_context,
-    ast.operator,
-    ast.unaryop,
-    ast.boolop,
-    ast.cmpop,
     ast.FormattedValue,
     ast.Slice,
 )
@@ -127,7 +122,9 @@ def _is_range(node: ast.expr) -> bool:
 
 
 def _repeats(before: ast.stmt, statement: ast.Assign) -> bool:
-    if not same(before, statement) or not _is_pure(statement.value):
+    if not isinstance(before, ast.Assign) or type(before.value) is not type(statement.value):
+        return False
+    if not _is_pure(statement.value) or not same(before, statement):
         return False
     targets = {target.id for target in statement.targets if isinstance(target, ast.Name)}
     read = {node.id for node in nodes(statement.value) if isinstance(node, ast.Name)}
@@ -138,7 +135,7 @@ def _is_pure(node: ast.AST) -> bool:
     """Whether computing an expression cannot be noticed, but for an error that it may raise."""
     if isinstance(node, ast.Lambda):
         return True
-    return isinstance(node, _PURE) and all(_is_pure(child) for child in ast.iter_child_nodes(node))
+    return isinstance(node, _PURE) and all(_is_pure(child) for child in children(node))
 
 
 def _unread_locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:

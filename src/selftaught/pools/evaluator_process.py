@@ -1,5 +1,6 @@
 """The host's side of one evaluator process: start, ask, restart when it breaks."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import msgspec
 
 from selftaught.errors import TaskError
 from selftaught.pool import Attempt, ScoreJob
+from selftaught.sandbox.evaluator import DEFECT
 from selftaught.sandbox.guest import wire
 from selftaught.utility import Failed, Outcome
 
@@ -75,7 +77,7 @@ class EvaluatorProcess:
             return Failed(reason=reason), 0.0, []
         attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
         outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
-        if isinstance(outcome, Failed) and outcome.reason.startswith("the utility itself failed"):
+        if isinstance(outcome, Failed) and outcome.reason.startswith(DEFECT):
             raise TaskError(f"Task {job.task.name!r}: {outcome.reason}. `check-task` shows more.")
         return outcome, float(reply["seconds"]), attempts
 
@@ -92,10 +94,8 @@ class EvaluatorProcess:
         """End the process: by the end of its input, then by force. Returns its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self._process.wait(timeout=grace_s)
         except subprocess.TimeoutExpired:

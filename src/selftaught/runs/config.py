@@ -11,7 +11,7 @@ from selftaught.improver import API_VERSION
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
-from selftaught.version import VERSION
+from selftaught.version import __version__
 
 DEFAULT_HELD_OUT = ("modified_quadratic_assignment", "three_sat")
 
@@ -55,7 +55,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
     improver_api: int = API_VERSION
-    version: str = VERSION
+    version: str = __version__
 
 
 def check_config(config: RunConfig) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from selftaught.pool import Attempt
 from selftaught.sandbox.candidate import SandboxedCandidate
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import Zygote
@@ -25,6 +26,9 @@ from selftaught.utility import (
     Split,
     scored,
 )
+
+# How the reason of a failure begins that is the task's own and no candidate's.
+DEFECT = "the task itself failed"
 
 
 class Evaluator:
@@ -39,16 +43,11 @@ class Evaluator:
         """Score what a request asks for; returns the outcome as JSON text, attempts, seconds."""
         file = msgspec.json.decode(request["file"], type=TaskFile)
         started = time.monotonic()
-        candidate = SandboxedCandidate(
-            self._zygote(file.modules), request["source"], file.limits, request["seed"]
-        )
-        try:
-            outcome = self._score(request, file, candidate)
-        finally:
-            candidate.close()
+        attempts: list[Attempt] = []
+        outcome = self._score(request, file, attempts)
         return {
             "outcome": msgspec.json.encode(outcome).decode(),
-            "attempts": [[a.what, a.detail] for a in candidate.attempts[:50]],
+            "attempts": [[a.what, a.detail] for a in attempts[:50]],
             "seconds": time.monotonic() - started,
         }
 
@@ -57,18 +56,24 @@ class Evaluator:
         for zygote in self._zygotes.values():
             zygote.close()
 
-    def _score(
-        self, request: dict[str, Any], file: TaskFile, candidate: SandboxedCandidate
-    ) -> Outcome:
+    def _score(self, request: dict[str, Any], file: TaskFile, attempts: list[Attempt]) -> Outcome:
         split = Split(request["split"], file.splits[request["split"]].instances)
         sign = 1.0 if file.direction == "maximize" else -1.0
+        candidate = None
         try:
+            candidate = SandboxedCandidate(
+                self._zygote(file.modules), request["source"], file.limits, request["seed"]
+            )
             utility = self._utility(request["folder"])
             result = utility.score(candidate, split, request["seed"], **file.parameters)
         except CandidateError as error:
             return error.outcome
-        except Exception as error:  # noqa: BLE001 - a trusted scorer's defect must not end the run
-            return Failed(reason=f"the utility itself failed: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a scorer's defect is told, and ends nothing here
+            return Failed(reason=f"{DEFECT}: {type(error).__name__}: {error}")
+        finally:
+            if candidate is not None:
+                attempts.extend(candidate.attempts)
+                candidate.close()
         return scored(result, sign)
 
     def _zygote(self, modules: tuple[str, ...]) -> Zygote:

@@ -126,6 +126,8 @@ class LoopbackServer:
         self._log: list[ReceivedRequest] = []
         self._in_flight: set[int] = set()
         self._peak = 0
+        self._frozen = False
+        self._doomed: set[int] = set()
         self._lock = threading.Lock()
         self._answer_lock = threading.Lock()
         self._closing = threading.Event()
@@ -176,20 +178,39 @@ class LoopbackServer:
             )
             self._log.append(received)
             self._in_flight.add(received.number)
+            if self._frozen:
+                self._doomed.add(received.number)
             self._peak = max(self._peak, len(self._in_flight))
             if self._fault_function is not None:
                 return received, self._fault_function(received.number, body)
             return received, next(self._fault_items, None)
 
-    def settle(self, received: ReceivedRequest, *, status: int, answered: bool = False) -> None:
-        """Log what is about to be sent, so that nobody has an answer that is not yet logged."""
+    def freeze(self) -> None:
+        """Answer nothing that is under way or comes in, until `thaw`: it is dropped."""
         with self._lock:
+            self._frozen = True
+            self._doomed |= self._in_flight
+
+    def thaw(self) -> None:
+        """Answer again what comes in from now on."""
+        with self._lock:
+            self._frozen = False
+
+    def settle(self, received: ReceivedRequest, *, status: int, answered: bool = False) -> bool:
+        """Log what is about to be sent, so that nobody has an answer that is not yet logged.
+
+        Returns whether it may be sent: a request that was under way at `freeze` may not.
+        """
+        with self._lock:
+            if received.number in self._doomed:
+                return False
             done = msgspec.structs.replace(received, status=status, answered=answered)
             self._log[received.number - 1] = done
             self._in_flight.discard(received.number)
         if answered:
             with self._answer_lock:
                 self._on_answer(done)
+        return True
 
     def drop(self, received: ReceivedRequest) -> None:
         """A request gets no answer, or has had it."""
@@ -334,7 +355,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self._client_is_gone():
             self.close_connection = True
             return
-        owner.settle(received, status=200, answered=mishap is not Fault.CUT_BODY)
+        if not owner.settle(received, status=200, answered=mishap is not Fault.CUT_BODY):
+            self.close_connection = True
+            return
         if mishap is Fault.CUT_BODY:
             self._send_raw(200, raw[: len(raw) // 2], announced=len(raw))
             self.close_connection = True

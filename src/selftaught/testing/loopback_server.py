@@ -27,6 +27,9 @@ _OCCURRENCE = re.compile(r".*/(\d+)", re.DOTALL)
 __all__ = ["LoopbackServer", "MutationAnswers", "ReceivedRequest", "main", "request_of"]
 
 
+SETTLE_S = 0.3
+
+
 class AnsweredLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the log file.
 
@@ -110,7 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def on_request(received: ReceivedRequest) -> bool:
         if received.number != options.on_request_number:
             return False
+        # What was answered before gets the time to be recorded; nothing is answered after.
+        server.freeze()
+        time.sleep(SETTLE_S)
         kill_process_in(options.kill_pid_file)
+        time.sleep(SETTLE_S)
+        server.thaw()
         return True
 
     def on_answer(received: ReceivedRequest) -> None:

@@ -158,7 +158,7 @@ def _make_entropy_repeatable() -> None:
     import random
     import secrets
 
-    secrets.randbits = lambda k: random.getrandbits(k)  # type: ignore[assignment]
+    secrets.randbits = lambda k: random.getrandbits(k)
 
 
 def main() -> None:

@@ -128,7 +128,8 @@ def _outermost_first(paths: list[str]) -> list[str]:
 
 def _bind(path: str, device: bool = False) -> None:
     source = "/old" + path
-    if not os.path.exists(source):
+    if not os.path.exists(source) or os.path.exists(path):
+        # Missing here, or already there as part of a folder above it.
         return
     if os.path.isdir(source):
         os.makedirs(path, exist_ok=True)

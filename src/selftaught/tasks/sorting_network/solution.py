@@ -1,15 +1,24 @@
-def stage(network, n, first, gap, step):
-    # Compare wires that lie gap apart, at every step-th wire from the first on.
-    for i in range(first, n - gap, step):
-        network.append((i, i + gap))
+def compare(network, n, i, j):
+    if 0 <= i < j < n:
+        network.append((i, j))
 
 
 def algorithm(n):
     network = []
-    stage(network, n, 0, n // 2, 2)
-    stage(network, n, 1, n // 3, 2)
-    stage(network, n, 0, 2, 2)
-    stage(network, n, 0, 1, 2)
-    stage(network, n, 1, 2, 3)
-    stage(network, n, 1, 1, 2)
+    for i in range(0, n, 2):
+        compare(network, n, i, i + 5)
+    for i in range(0, n, 3):
+        compare(network, n, i, i + 4)
+    for i in range(1, n, 2):
+        compare(network, n, i, i + 3)
+    for i in range(0, n, 3):
+        compare(network, n, i, i + 2)
+    for i in range(1, n, 2):
+        compare(network, n, i, i + 2)
+    for i in range(0, n, 3):
+        compare(network, n, i, i + 1)
+    for i in range(1, n, 2):
+        compare(network, n, i, i + 1)
+    for i in range(0, n, 3):
+        compare(network, n, i, i + 1)
     return network

@@ -30,8 +30,10 @@ def sweep(tour, distances, change, step, near, far, least):
 
 def algorithm(distances):
     tour = list(range(len(distances)))
-    tour = sweep(tour, distances, turned, 4, 2, 5, 90)
-    tour = sweep(tour, distances, moved, 5, 1, 4, 90)
-    tour = sweep(tour, distances, turned, 4, 3, 6, 60)
-    tour = sweep(tour, distances, moved, 4, 2, 5, 60)
+    tour = sweep(tour, distances, turned, 5, 2, 4, 90)
+    tour = sweep(tour, distances, moved, 5, 1, 3, 90)
+    tour = sweep(tour, distances, turned, 5, 3, 5, 60)
+    tour = sweep(tour, distances, moved, 5, 2, 4, 60)
+    tour = sweep(tour, distances, turned, 5, 4, 6, 40)
+    tour = sweep(tour, distances, moved, 5, 3, 5, 40)
     return tour
