@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 
+from selftaught.budget import Budget
 from selftaught.errors import SelftaughtError
 from selftaught.events import (
     Answered,
@@ -148,13 +149,16 @@ def export_program(store: SQLiteStore, run_id: str, round_: int | None = None) -
 
 def _provenance(history: History) -> list[str]:
     config = history.config
-    budget = config.budget
     return [
         f"Made by selftaught {config.version}, run {history.row.id} ({history.row.status}).",
         f"Command: {history.row.command}",
         f"Tasks: {', '.join(config.tasks)}; seed {config.seed}; model {config.model}.",
-        f"Improver API {config.improver_api}; one application: {budget.calls} calls x {budget.responses} responses, {budget.utility_calls} scores.",
+        f"Improver API {config.improver_api}; budget of one application: {_told(config.budget)}.",
     ]
+
+
+def _told(budget: Budget) -> str:
+    return f"{budget.calls} calls x {budget.responses} responses, {budget.utility_calls} scores"
 
 
 def _improver_of_round(

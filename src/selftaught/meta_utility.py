@@ -102,7 +102,9 @@ class MetaUtility:
 
     Args:
         tasks: the sample of D; at least one.
-        repeats: how often each task is met, with other instances and other luck.
+        repeats: how often each task is met, with other instances and other luck, where an
+            improver is validated.
+        sealed_repeats: the same for measurements on test instances; as `repeats` where left out.
         budget: what one application of an improver to a task may spend.
         pool: runs the jobs.
         ask: the language model.
@@ -116,6 +118,7 @@ class MetaUtility:
         tasks: Sequence[Task],
         *,
         repeats: int,
+        sealed_repeats: int | None = None,
         budget: Budget,
         pool: Pool,
         ask: Ask,
@@ -125,6 +128,7 @@ class MetaUtility:
     ) -> None:
         self.tasks = tuple(tasks)
         self.repeats = repeats
+        self.sealed_repeats = sealed_repeats or repeats
         self.budget = budget
         self._pool = pool
         self._ask = ask
@@ -153,7 +157,8 @@ class MetaUtility:
 
     def measure(self, improver: Solution, measurement: Measurement = VALIDATION) -> Measured:
         """Apply the improver to every task and repeat and average what comes of it."""
-        places = [(task, r) for r in range(self.repeats) for task in self.tasks]
+        repeats = self.repeats if measurement is VALIDATION else self.sealed_repeats
+        places = [(task, r) for r in range(repeats) for task in self.tasks]
         calls = [
             functools.partial(self._item, improver, measurement, task, repeat)
             for task, repeat in places

@@ -1,4 +1,7 @@
-"""Transfer: frozen improvers on tasks they never saw (paper, Table 1), beside simple references."""
+"""Improvers side by side, simple references always among them.
+
+`transfer` does it on tasks that the improvers never saw (paper, Table 1).
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +9,7 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.improver import load_improver
-from selftaught.meta_utility import TRANSFER, Measured, MetaUtility
+from selftaught.meta_utility import TRANSFER, Measured, Measurement, MetaUtility
 from selftaught.solution import Solution
 from selftaught.task import Task
 from selftaught.utility import Scored, standard_error
@@ -20,7 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: as shown.
         improver: the program.
-        measured: on every held-out task and repeat.
+        measured: on every task and repeat.
         difference: mean over items of this line minus the first, same instances and luck.
         difference_error: standard error of that mean.
     """
@@ -32,31 +35,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     difference_error: float = 0.0
 
 
-def transfer(
+def side_by_side(
     improvers: Sequence[tuple[str, Solution]],
     meta_utility: MetaUtility,
+    measurement: Measurement,
     *,
-    trained_on: Sequence[Task] = (),
     references: Sequence[str] = REFERENCES,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Measure improvers on held-out tasks at one budget.
+    """Measure improvers on the same tasks, instances, luck and budget.
 
     Args:
         improvers: names and programs; differences are taken to the first.
-        meta_utility: on the held-out tasks.
-        trained_on: tasks that the improvers were selected on; they may not be among these.
+        meta_utility: brings tasks and budget.
+        measurement: which blocks of instances.
         references: shipped improvers added below.
         on_row: told of every line as it is complete.
-
-    Raises:
-        UsageError: a task is both trained and held out.
     """
-    check_held_out(trained_on, meta_utility.tasks)
     named = [*improvers, *((name, load_improver(name)) for name in references)]
     rows: list[Row] = []
     for name, improver in named:
-        measured = meta_utility.measure(improver, TRANSFER)
+        measured = meta_utility.measure(improver, measurement)
         first = rows[0].measured if rows else measured
         difference, error = paired_difference(measured, first)
         rows.append(
@@ -70,6 +69,28 @@ def transfer(
         )
         on_row(rows[-1])
     return rows
+
+
+def transfer(
+    improvers: Sequence[tuple[str, Solution]],
+    meta_utility: MetaUtility,
+    *,
+    trained_on: Sequence[Task] = (),
+    references: Sequence[str] = REFERENCES,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Measure frozen improvers on the held-out tasks of a meta-utility.
+
+    Args:
+        improvers, references, on_row: as for `side_by_side`.
+        meta_utility: on the held-out tasks.
+        trained_on: tasks that the improvers were selected on; they may not be among these.
+
+    Raises:
+        UsageError: a task is both trained on and held out.
+    """
+    check_held_out(trained_on, meta_utility.tasks)
+    return side_by_side(improvers, meta_utility, TRANSFER, references=references, on_row=on_row)
 
 
 def check_held_out(trained_on: Sequence[Task], held_out: Sequence[Task]) -> None:

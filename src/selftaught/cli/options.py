@@ -46,6 +46,10 @@ Repeats = Annotated[
     int,
     typer.Option("--repeats", help="How often each task is met, with other instances and luck."),
 ]
+SealedRepeats = Annotated[
+    int,
+    typer.Option("--sealed-repeats", help="The same, on sealed test instances."),
+]
 Slots = Annotated[
     int | None,
     typer.Option("--slots", help="Jobs that compute at once; one per core where left out."),

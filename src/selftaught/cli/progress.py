@@ -105,8 +105,8 @@ class Progress:
             f"sealed test {shown(one.sealed.outcome)}; {one.reason}"
         )
 
-    def _row(self, row: transfer.Row) -> None:
-        self.say(f"held out, {row.name}: {shown(row.measured.outcome)}")
+    def _row(self, table: str, row: transfer.Row) -> None:
+        self.say(f"{table}, {row.name}: {shown(row.measured.outcome)}")
 
     def _improvement(self, one: improvement.Improvement) -> None:
         self.say(

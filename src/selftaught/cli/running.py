@@ -45,6 +45,7 @@ def run_command(
         str, typer.Option("--accept", help="`always` (the paper) or `better` (on validation).")
     ] = "always",
     repeats: options.Repeats = 2,
+    sealed_repeats: options.SealedRepeats = 4,
     calls: options.Calls = 4,
     responses: options.Responses = 6,
     utility_calls: options.UtilityCalls = None,
@@ -77,6 +78,7 @@ def run_command(
         improvers=((improver, load_improver(improver).source),),
         rounds=rounds,
         repeats=repeats,
+        sealed_repeats=sealed_repeats,
         seed=seed,
         model=model,
         base_url=base_url,
@@ -135,7 +137,7 @@ def transfer_command(
     tasks: Annotated[
         str, typer.Option("--tasks", metavar="TASKS", help="Tasks to try them on, by commas.")
     ] = ",".join(DEFAULT_HELD_OUT),
-    repeats: options.Repeats = 2,
+    repeats: options.Repeats = 4,
     calls: options.Calls = 4,
     responses: options.Responses = 6,
     utility_calls: options.UtilityCalls = None,
@@ -158,6 +160,7 @@ def transfer_command(
         held_out=options.names(tasks),
         improvers=tuple((name, load_improver(name).source) for name in names),
         repeats=repeats,
+        sealed_repeats=repeats,
         seed=seed,
         model=model,
         base_url=base_url,
@@ -248,8 +251,10 @@ def _print_tables(run: Run, seconds: float) -> None:
         first, last = run.rounds[0].improver, run.rounds[-1].improver
         out.print("The seed improver and the final one:")
         out.print(screen.diff(first.source, last.source, ("seed", "final")))
+    if run.sealed_rows:
+        out.print(screen.rows_table(run.sealed_rows, "The run's own tasks"))
     if run.rows:
-        out.print(screen.rows_table(run.rows))
+        out.print(screen.rows_table(run.rows, "Held-out tasks"))
     if run.improvements:
         task = Task.load(run.config.tasks[0])
         found = best(run.improvements)
@@ -279,16 +284,6 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         }
         for one in run.rounds
     ]
-    rows = [
-        {
-            "name": row.name,
-            "improver": row.improver.hash,
-            "measured": screen.measured_as_data(row.measured),
-            "difference": row.difference,
-            "difference_error": row.difference_error,
-        }
-        for row in run.rows
-    ]
     improvements = [
         {
             "name": one.name,
@@ -308,7 +303,8 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "reason": run.reason,
         "config": msgspec.to_builtins(run.config),
         "rounds": rounds,
-        "transfer": rows,
+        "sealed": [screen.row_as_data(row) for row in run.sealed_rows],
+        "transfer": [screen.row_as_data(row) for row in run.rows],
         "improvements": improvements,
         "spent": run.spent,
         "seconds": seconds,

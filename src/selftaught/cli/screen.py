@@ -53,11 +53,9 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
     return table
 
 
-def rows_table(rows: Sequence[Row]) -> Table:
-    """The transfer table: improvers on held-out tasks, differences to the first line."""
-    table = Table(
-        title="Held-out tasks, sealed test instances: normalised utility, ± standard error"
-    )
+def rows_table(rows: Sequence[Row], title: str) -> Table:
+    """Improvers side by side on sealed instances, differences to the first line."""
+    table = Table(title=f"{title}, sealed test instances: normalised utility, ± standard error")
     for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
@@ -137,7 +135,21 @@ def measured_as_data(measured: Measured) -> dict[str, object]:
         "standard_error": outcome.standard_error if isinstance(outcome, Scored) else None,
         "by_task": measured.by_task,
         "unchanged": sum(item.unchanged for item in measured.items),
-        "items": len(measured.items),
+        "items": [
+            {"task": item.task, "repeat": item.repeat, "normalised": item.normalised}
+            for item in measured.items
+        ],
+    }
+
+
+def row_as_data(row: Row) -> dict[str, object]:
+    """A line of a table as JSON-able data."""
+    return {
+        "name": row.name,
+        "improver": row.improver.hash,
+        "measured": measured_as_data(row.measured),
+        "difference": row.difference,
+        "difference_error": row.difference_error,
     }
 
 

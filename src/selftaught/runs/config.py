@@ -25,7 +25,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         held_out: task references for the transfer table; empty for none.
         improvers: names and sources; of `run` the first is the seed improver.
         rounds: T of Algorithm 1.
-        repeats: how often each task is met in a measurement.
+        repeats: how often each task is met where an improver is validated.
+        sealed_repeats: the same on sealed test instances and held-out tasks.
         seed: all luck follows from it.
         model: as after `--model`; `custom:NAME` for an object given in Python.
         base_url: of an OpenAI-compatible endpoint.
@@ -44,6 +45,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     improvers: tuple[tuple[str, str], ...] = ()
     rounds: int = 3
     repeats: int = 2
+    sealed_repeats: int = 4
     seed: int = 0
     model: str = "mutation"
     base_url: str | None = None
@@ -64,6 +66,8 @@ def check_config(config: RunConfig) -> None:
         raise UsageError(f"--rounds must be at least 1, not {config.rounds}.")
     if config.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, not {config.repeats}.")
+    if config.sealed_repeats < 1:
+        raise UsageError(f"--sealed-repeats must be at least 1, not {config.sealed_repeats}.")
     if config.accept not in ACCEPT:
         known = ", ".join(ACCEPT)
         raise UsageError(f"There is no acceptance rule {config.accept!r}; there are: {known}.")

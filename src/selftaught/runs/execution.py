@@ -20,7 +20,7 @@ from selftaught.events import (
 )
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
-from selftaught.meta_utility import Measured, Measurement, MetaUtility
+from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.broker import Broker
 from selftaught.models.resolve import resolve_model
 from selftaught.pool import Attempt, Pool
@@ -111,6 +111,7 @@ class Execution:
         return MetaUtility(
             [Task.load(reference) for reference in references],
             repeats=self.config.repeats,
+            sealed_repeats=self.config.sealed_repeats,
             budget=self.config.budget,
             pool=pool,
             ask=ask,
@@ -146,9 +147,15 @@ class Execution:
             accept=config.accept,
             on_round=on_round,
         )
+        named = [("seed", seed_improver), ("final", result.rounds[-1].improver)]
+
+        def on_row(row: transfers.Row) -> None:
+            result.sealed_rows.append(row)
+            self.watch.on_row("sealed", row)
+
+        transfers.side_by_side(named, meta, SEALED, on_row=on_row)
         if config.held_out:
-            final = result.rounds[-1].improver
-            self._transfer(result, pool, ask, journal, [("seed", seed_improver), ("final", final)])
+            self._transfer(result, pool, ask, journal, named)
 
     def transfer(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
         """`transfer`: frozen improvers on tasks."""
@@ -167,7 +174,7 @@ class Execution:
 
         def on_row(row: transfers.Row) -> None:
             result.rows.append(row)
-            self.watch.on_row(row)
+            self.watch.on_row("held out", row)
 
         transfers.transfer(
             named,

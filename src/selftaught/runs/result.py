@@ -22,7 +22,8 @@ class Run(msgspec.Struct, kw_only=True):
         config: what it was a function of.
         status: `done`, or `budget` where a limit of the run ended it early.
         rounds: of Algorithm 1, the seed improver's first; empty for other commands.
-        rows: the transfer table.
+        sealed_rows: seed and final improver and the references on the run's own tasks, sealed.
+        rows: the same on held-out tasks: the transfer table.
         improvements: of `improve`, one for each improver.
         reason: why it ended early.
     """
@@ -32,6 +33,7 @@ class Run(msgspec.Struct, kw_only=True):
     status: str = "done"
     reason: str = ""
     rounds: list[algorithm.Round] = []
+    sealed_rows: list[transfers.Row] = []
     rows: list[transfers.Row] = []
     improvements: list[improvement.Improvement] = []
     spent: dict[str, float] = {}
@@ -66,11 +68,12 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         on_event: every event, after it is recorded.
-        on_round, on_row, on_improvement: parts of the result as they are complete.
+        on_round, on_improvement: parts of the result as they are complete.
+        on_row: the same for lines of the tables `sealed` and `held out`.
     """
 
     on_event: Callable[[AnyEvent], None] = lambda event: None
     on_round: Callable[[algorithm.Round], None] = lambda round_: None
-    on_row: Callable[[transfers.Row], None] = lambda row: None
+    on_row: Callable[[str, transfers.Row], None] = lambda table, row: None
     on_improvement: Callable[[improvement.Improvement], None] = lambda one: None
     on_started: Callable[[str, RunConfig], None] = lambda run, config: None

@@ -7,7 +7,7 @@ from selftaught.tasks.answers import as_integer, as_items
 from selftaught.utility import Candidate, InvalidAnswer, Score, Split, over_instances
 
 # The numbers of wires of each split; an instance takes the one that its seed falls on.
-WIRES = {"val": (4, 5, 8, 9), "test": (6, 7, 10, 11)}
+WIRES = {"val": (6, 8, 9, 11), "test": (5, 7, 10, 12)}
 # Fewest comparators known, by wires; up to 12 wires proven to be the fewest possible.
 FEWEST = {
     4: 5, 5: 9, 6: 12, 7: 16, 8: 19, 9: 25, 10: 29,
