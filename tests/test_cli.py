@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 BAD = [
     (["run", "nonsense"], 2, "There is no task 'nonsense'"),
-    (["improve", "nonsense"], 2, "Shipped: maxcut"),
+    (["improve", "nonsense"], 2, "Shipped: circle_packing, maxcut"),
     (["run", "./toy", "--rounds", "0"], 2, "--rounds must be at least 1"),
     (["run", "./toy", "--calls", "0"], 2, "--calls must be at least 1"),
     (["improve", "./toy", "--utility-calls", "0"], 2, "--utility-calls must be at least 1"),

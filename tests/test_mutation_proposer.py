@@ -4,10 +4,13 @@ import ast
 import hashlib
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -110,9 +113,10 @@ PROGRAMS = {
 }
 FAILURES = (
     ArithmeticError, AttributeError, LookupError, NameError, RecursionError, TypeError, ValueError,
-    TimeoutError,
+    TimeoutError, MemoryError,
 )  # fmt: skip
 MOST_LINES = 20_000
+ROOM_FOR_A_PROGRAM = 200 * 1024 * 1024
 
 
 def fenced(*programs):
@@ -139,13 +143,24 @@ def run(program, arguments):
         return count
 
     names = {}
-    exec(compile(program, "program", "exec"), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(program, "program", "exec"), names)
     random.seed(7)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_in_use() + ROOM_FOR_A_PROGRAM, limits[1]))
     sys.settrace(count)
     try:
-        return names["algorithm"](*(a[:] if isinstance(a, list) else a for a in arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return names["algorithm"](*(a[:] if isinstance(a, list) else a for a in arguments))
     finally:
         sys.settrace(None)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def memory_in_use():
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def test_it_is_a_language_model_by_its_interface_and_says_that_it_is_none():

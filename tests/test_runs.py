@@ -167,7 +167,9 @@ def test_an_exported_improver_is_an_improver(toy_folder: Path, tmp_path: Path) -
 
 
 def test_a_run_out_of_its_wall_time_keeps_what_it_has(toy_folder: Path, tmp_path: Path) -> None:
-    run = start(config(toy_folder, rounds=500, limits=RunLimits(wall_s=6.0)), str(tmp_path / "s.db"))
+    run = start(
+        config(toy_folder, rounds=500, limits=RunLimits(wall_s=6.0)), str(tmp_path / "s.db")
+    )
     assert run.status == "budget"
     assert "wall time" in run.reason
     assert run.rounds

@@ -60,10 +60,12 @@ def _initial_scores(task: Task, score: Callable[..., Outcome]) -> Iterator[Check
         passed=is_scored,
         detail=_told(first),
     )
+    on_the_limit = _on_the_time_limit(task, first, second)
+    remark = f"; {on_the_limit} instances lie on its time limit" if on_the_limit else ""
     yield Check(
         name="scoring it again gives the same",
-        passed=is_scored and first == second,
-        detail=f"{_told(first)}, then {_told(second)}",
+        passed=is_scored and (first == second or on_the_limit > 0),
+        detail=f"{_told(first)}, then {_told(second)}{remark}",
     )
     sealed = score(task.initial, "test")
     yield Check(
@@ -79,6 +81,16 @@ def _initial_scores(task: Task, score: Callable[..., Outcome]) -> Iterator[Check
                 passed=task.worst <= outcome.value <= best,
                 detail=f"{task.worst:g} <= {outcome.value:g} <= {best:g}",
             )
+
+
+def _on_the_time_limit(task: Task, first: Outcome, second: Outcome) -> int:
+    """How many instances differ, where all that do ran out of time in one of two scorings."""
+    if not isinstance(first, Scored) or not isinstance(second, Scored):
+        return 0
+    timed_out = first.failures.get("timed_out", 0) + second.failures.get("timed_out", 0)
+    pairs = [p for p in zip(first.values, second.values, strict=True) if p[0] != p[1]]
+    by_time = all(task.worst in pair for pair in pairs) and len(pairs) <= timed_out
+    return len(pairs) if by_time else 0
 
 
 def _rejected(task: Task, name: str, outcome: Outcome) -> Check:

@@ -6,10 +6,13 @@ or returns False and leaves it as it was because the program has no place for it
 
 import ast
 from random import Random
+from typing import TypeVar
 
 from selftaught.mutation.draft import Draft, Place, parameters
 from selftaught.mutation.kinds import Kind, guess, kind, kinds_of_names
 from selftaught.mutation.syntax import clone, expression, same, stored_names
+
+T = TypeVar("T")
 
 # Families of functions that may stand for one another.
 _SIBLINGS: tuple[tuple[str, ...], ...] = (
@@ -89,16 +92,15 @@ def replace_variable(draft: Draft, random: Random) -> bool:
     if place is None or not isinstance(place.node, ast.Name):
         return False
     kinds = kinds_of_names(draft)
-    own = kinds.get(place.node.id, set())
     others = [
-        name
+        (name, kinds.get(name, set()))
         for name in _names_in_scope(draft, place)
         if name != place.node.id
-        and (bool(kinds.get(name, set()) & own) or not (kinds.get(name) and own))
     ]
-    if not others:
+    name = _alike(kinds.get(place.node.id, set()), others, random)
+    if name is None:
         return False
-    place.put(ast.Name(random.choice(others), ast.Load()))
+    place.put(ast.Name(name, ast.Load()))
     return True
 
 
@@ -117,19 +119,18 @@ def replace_expression(draft: Draft, random: Random) -> bool:
     if place is None or place.field == "func":
         return False
     names = kinds_of_names(draft)
-    asked = guess(place, names)
     others = [
-        p
+        (p.node, guess(p, names))
         for p in draft.places
         if p.function is place.function
         and not isinstance(p.node, _PLAIN)
         and p.field != "func"
         and not same(p.node, place.node)
-        and _agrees(asked, guess(p, names))
     ]
-    if not others:
+    new = _alike(guess(place, names), others, random)
+    if new is None:
         return False
-    place.put(clone(random.choice(others).node))
+    place.put(clone(new))
     return True
 
 
@@ -139,14 +140,13 @@ def shrink_expression(draft: Draft, random: Random) -> bool:
     if place is None:
         return False
     names = kinds_of_names(draft)
-    whole = guess(place, names)
-    parts = _parts(place.node)
-    alike = [
-        part for part in parts if _agrees(whole, {kind(part)} - {""} or _kinds_of_name(part, names))
+    parts = [
+        (part, {kind(part)} - {""} or _kinds_of_name(part, names)) for part in _parts(place.node)
     ]
-    if not alike:
+    part = _alike(guess(place, names), parts, random)
+    if part is None:
         return False
-    place.put(random.choice(alike))
+    place.put(part)
     return True
 
 
@@ -154,8 +154,13 @@ def _kinds_of_name(node: ast.expr, names: dict[str, set[Kind]]) -> set[Kind]:
     return names.get(node.id, set()) if isinstance(node, ast.Name) else set()
 
 
-def _agrees(one: set[Kind], other: set[Kind]) -> bool:
-    return bool(one & other) or not (one and other)
+def _alike(asked: set[Kind], options: list[tuple[T, set[Kind]]], random: Random) -> T | None:
+    """Return an option of the kind asked for; seldom, or without one, an option of unknown kind."""
+    sure = [option for option, kinds in options if kinds & asked]
+    if sure and random.random() < 0.9:
+        return random.choice(sure)
+    unknown = [option for option, kinds in options if not (kinds and asked)]
+    return random.choice(unknown or sure) if unknown or sure else None
 
 
 def _parts(node: ast.expr) -> list[ast.expr]:

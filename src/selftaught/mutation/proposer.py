@@ -143,7 +143,7 @@ class Workshop:
 def _number_of_edits(random: Random, temperature: float) -> int:
     """One edit, and another one with a chance that grows with the temperature, and so on."""
     number = 1
-    while number < _MOST_EDITS and random.random() < min(0.75, 0.5 * temperature):
+    while number < _MOST_EDITS and random.random() < min(0.75, 0.45 * temperature):
         number += 1
     return number
 

@@ -4,13 +4,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from selftaught.errors import TaskError
+from selftaught.errors import SandboxUnavailable, TaskError
 from selftaught.pool import Attempt, ScoreJob
 from selftaught.sandbox.evaluator import DEFECT
 from selftaught.sandbox.guest import wire
@@ -18,6 +19,7 @@ from selftaught.utility import Failed, Outcome
 
 # Beyond what its candidate's limits add up to: instances are made and answers verified in this.
 SCORER_GRACE_S = 60.0
+START_S = 30.0
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
@@ -26,12 +28,14 @@ class EvaluatorProcess:
 
     def __init__(self, layers: tuple[str, ...]) -> None:
         self._layers = layers
+        # A file and not a pipe: what a utility prints may be long, and nobody reads it.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._start()
 
     def _start(self) -> None:
         environment = {
             "PATH": os.defpath,
-            "PYTHONPATH": _PACKAGE_ROOT,
+            "PYTHONPATH": os.pathsep.join([_PACKAGE_ROOT, *filter(None, sys.path)]),
             "PYTHONHASHSEED": "0",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -41,13 +45,21 @@ class EvaluatorProcess:
             [sys.executable, "-m", "selftaught.sandbox.evaluator", ",".join(self._layers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             env=environment,
             start_new_session=True,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._frames = wire.Pipe(self._process.stdout.fileno(), self._process.stdin.fileno())
+        try:
+            self._receive(time.monotonic() + START_S)
+        except (wire.Overdue, wire.EndOfFrames, wire.WireError) as error:
+            self._end(grace_s=0.0)
+            self._said.seek(0)
+            lines = self._said.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else "it said nothing"
+            raise SandboxUnavailable(f"The evaluator could not start: {reason}.") from error
 
     def score(self, job: ScoreJob) -> tuple[Outcome, float, list[Attempt]]:
         """Score a job; returns the outcome, the seconds it took, and what the candidate tried."""
@@ -86,11 +98,16 @@ class EvaluatorProcess:
         return reply
 
     def _restart(self) -> int:
-        code = self.close(grace_s=0.0)
+        code = self._end(grace_s=0.0)
         self._start()
         return code
 
-    def close(self, grace_s: float = 2.0) -> int:
+    def close(self) -> None:
+        """End the process for good."""
+        self._end(grace_s=2.0)
+        self._said.close()
+
+    def _end(self, grace_s: float) -> int:
         """End the process: by the end of its input, then by force. Returns its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

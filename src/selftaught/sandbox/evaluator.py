@@ -99,6 +99,7 @@ def main() -> None:
     frames = wire.Pipe(os.dup(0), os.dup(1))
     os.dup2(2, 1)
     evaluator = Evaluator(tuple(sys.argv[1].split(",")))
+    frames.send({"ready": True})
     try:
         while True:
             try:

@@ -18,11 +18,13 @@ class Layout(msgspec.Struct, frozen=True):
         read_paths: the standard library and the shared libraries it needs.
         hidden_paths: folders beneath them where other packages lie; made empty.
         module_paths: the packages that a task asks for.
+        search_paths: the folders those are in, for the guest's module search.
     """
 
     read_paths: tuple[str, ...]
     hidden_paths: tuple[str, ...]
     module_paths: tuple[str, ...]
+    search_paths: tuple[str, ...]
 
 
 def layout_for(modules: tuple[str, ...]) -> Layout:
@@ -47,7 +49,9 @@ def layout_for(modules: tuple[str, ...]) -> Layout:
     hidden = [
         os.path.join(path, name) for path in stdlib for name in ("site-packages", "dist-packages")
     ]
-    return Layout(tuple(libraries), tuple(hidden), tuple(_module_paths(modules)))
+    module_paths = _module_paths(modules)
+    search_paths = dict.fromkeys(os.path.dirname(path) for path in module_paths)
+    return Layout(tuple(libraries), tuple(hidden), tuple(module_paths), tuple(search_paths))
 
 
 def _module_paths(modules: tuple[str, ...]) -> list[str]:

@@ -159,6 +159,7 @@ class Zygote:
             "read_paths": layout.read_paths,
             "hidden_paths": layout.hidden_paths,
             "module_paths": layout.module_paths,
+            "search_paths": layout.search_paths,
             "preload": modules,
             "modules": guest_modules or {},
         }

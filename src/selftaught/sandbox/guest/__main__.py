@@ -54,6 +54,8 @@ class Zygote:
                 config["read_paths"], config["hidden_paths"], config["module_paths"]
             )
         sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
+        # Behind the rest: a package never shadows the standard library.
+        sys.path += [p for p in config["search_paths"] if p not in sys.path]
         _make_entropy_repeatable()
         for name in config["preload"]:
             importlib.import_module(name)

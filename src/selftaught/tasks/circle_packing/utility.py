@@ -16,14 +16,16 @@ from selftaught.utility import Candidate, InvalidAnswer, Score, Split, over_inst
 CIRCLES = {"val": (7, 12, 19, 26), "test": (9, 15, 22, 32)}
 # The shapes drawn from: 0.60, 0.65, ..., 1.00.
 ASPECTS = tuple(k / 20 for k in range(12, 21))
-# The largest sums of radii found, by number of circles, in the order of ASPECTS. README.md says how.
+# The largest sums of radii found (README.md says how): by number of circles, as in ASPECTS.
 FOUND: dict[int, tuple[float, ...]] = {
     7: (1.31426, 1.31197, 1.30989, 1.31764, 1.32889, 1.30929, 1.30000, 1.29956, 1.30652),
     9: (1.49522, 1.49547, 1.49481, 1.49650, 1.50997, 1.50547, 1.51017, 1.52287, 1.52435),
     12: (1.75426, 1.75956, 1.77035, 1.76525, 1.76238, 1.75571, 1.75983, 1.75398, 1.76594),
     15: (1.98253, 1.97258, 1.97500, 1.97486, 1.97427, 1.97529, 1.97691, 1.97789, 1.98022),
-    19: (2.23243, 2.23383, 2.23700, 2.23822, 2.26663, 2.26663, 2.26663, 2.26663, 2.26663),
+    19: (2.23243, 2.23383, 2.23700, 2.23822, 2.24402, 2.23670, 2.23633, 2.23574, 2.23496),
+    22: (2.41349, 2.41792, 2.41653, 2.41474, 2.41246, 2.41109, 2.41320, 2.40969, 2.41439),
     26: (2.63386, 2.63374, 2.63037, 2.63198, 2.63237, 2.63716, 2.63944, 2.62894, 2.6359830849),
+    32: (2.92132, 2.93221, 2.93338, 2.92651, 2.92817, 2.92379, 2.92211, 2.92807, 2.9395727712),
 }  # fmt: skip
 # Sum of radii over sqrt(n), for numbers and shapes without a reference of their own: the two
 # published records of the unit square have 0.51696 (n = 26) and 0.51965 (n = 32).

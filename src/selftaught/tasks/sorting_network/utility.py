@@ -1,12 +1,16 @@
 """Trusted scorer of the sorting network task: inputs sorted, then comparators used."""
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from selftaught.errors import TaskError
 from selftaught.tasks.answers import as_integer, as_items
 from selftaught.utility import Candidate, InvalidAnswer, Score, Split, over_instances
 
-# The numbers of wires of each split; an instance takes the one that its seed falls on.
+# The numbers of wires of each split, none in both; an instance takes the one its seed falls on.
 WIRES = {"val": (6, 8, 9, 11), "test": (5, 7, 10, 12)}
 # Fewest comparators known, by wires; up to 12 wires proven to be the fewest possible.
 FEWEST = {
@@ -18,7 +22,18 @@ PARTIAL = 0.7
 
 
 def score(solution: Candidate, split: Split, seed: int, *, extra_wires: int) -> Score:
-    """Score a program: the mean over the wire numbers of what its networks are worth."""
+    """Score a program: the mean over the wire numbers of what its networks are worth.
+
+    Raises:
+        TaskError: there are no best known sizes for so many wires.
+    """
+    least, most = min(FEWEST), max(FEWEST)
+    for n in WIRES["val"] + WIRES["test"]:
+        if not least <= n + extra_wires <= most:
+            raise TaskError(
+                f"extra_wires={extra_wires} asks for {n + extra_wires} wires; the fewest "
+                f"comparators are on record for {least} to {most}."
+            )
 
     def one(instance_seed: int) -> float:
         n = wires(split, instance_seed) + extra_wires
@@ -36,7 +51,10 @@ def wires(split: str, seed: int) -> int:
 def as_network(answer: Any, n: int) -> list[tuple[int, int]]:
     """Return the answer as comparators (i, j) with 0 <= i < j < n, or raise InvalidAnswer."""
     most = 2 * n * n
-    if not isinstance(answer, list | tuple):
+    # An array's rows are themselves arrays, which the check of a pair accepts.
+    if not isinstance(answer, list | tuple | np.ndarray) or (
+        isinstance(answer, np.ndarray) and answer.ndim == 0
+    ):
         raise InvalidAnswer(f"The network must be a list of pairs, not {type(answer).__name__}.")
     if len(answer) > most:
         raise InvalidAnswer(f"{len(answer)} comparators are over the limit of {most}.")
@@ -68,7 +86,7 @@ def sorted_share(network: list[tuple[int, int]], n: int) -> float:
         low, high = values[i] & values[j], values[i] | values[j]
         values[i], values[j] = low, high
     unsorted = 0
-    for above, below in zip(values, values[1:], strict=False):
+    for above, below in pairwise(values):
         unsorted |= above & ~below
     return 1 - unsorted.bit_count() / 2**n
 
