@@ -87,7 +87,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         file: the content of `task.toml`, parameters applied.
         initial: the initial solution.
         utility_text: what the language model is shown of the utility (`utility.str`).
-        digest: hash over the folder's files and parameters, stored with every run.
+        digest: hash over the folder's files but its README, and parameters; stored with every run.
     """
 
     name: str
@@ -243,7 +243,9 @@ def _initial(folder: Path, entry_point: str) -> Solution:
 
 def _digest(folder: Path, parameters: dict[str, Any]) -> str:
     sha = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+    # Not the README: what it says changes no score.
+    files = (p for p in folder.iterdir() if p.is_file() and p.name != "README.md")
+    for path in sorted(files):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     sha.update(msgspec.json.encode(sorted(parameters.items())))
     return sha.hexdigest()[:16]

@@ -135,7 +135,7 @@ def in_whole_units(
     """Return the numbers as multiples of one unit that measures them all without a remainder.
 
     A finite float is a fraction over a power of 2, so that the largest of those powers serves
-    all. Whole numbers are as exact as fractions and about thirty times as fast.
+    all. Whole numbers are as exact as fractions, and comparing them is much faster.
     """
     fractions = [[Fraction(number) for number in row] for row in (*circles, corner)]
     per_unit = max(f.denominator for row in fractions for f in row)
