@@ -306,7 +306,7 @@ def test_tidying_changes_no_result(name):
     assert compared > 10
 
 
-@pytest.mark.parametrize("temperature", [0.7, 2.0])
+@pytest.mark.parametrize("temperature", [0.7, 1.6])
 @pytest.mark.parametrize("program", [TOUR, IMPROVER], ids=["tour", "improver"])
 def test_a_long_chain_of_mutations_does_not_bloat(program, temperature):
     sizes = []
@@ -381,8 +381,8 @@ REFINE = """def refine(draft, judge, writer):
 # The first answers for two small programs, one of an improver's shape. A change here changes every
 # recorded run that used the proposer: change it on purpose only, and say so in the change log.
 GOLDEN = {
-    NETWORK: "",
-    REFINE: "",
+    NETWORK: "c427d7f7 87edeafc 72c9ba7e 2986cb10 03593740 20cedd15",
+    REFINE: "7945ba0d ecd51205 7835ba1e b2d90413 ca1b3b7f 5587f4e6",
 }
 
 

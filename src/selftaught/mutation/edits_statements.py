@@ -8,7 +8,7 @@ import ast
 from random import Random
 
 from selftaught.mutation.draft import Block, Draft
-from selftaught.mutation.syntax import clone, contains, expression, nodes, statements
+from selftaught.mutation.syntax import built, clone, contains, nodes
 
 _LEAVES_LOOP = (ast.Break, ast.Continue)
 
@@ -179,13 +179,11 @@ def bound_while(draft: Draft, random: Random) -> bool:
     if not found:
         return False
     block, i, loop = random.choice(found)
-    passes = ast.Constant(random.choice((10, 30, 100, 1000)))
+    passes = random.choice((10, 30, 100, 1000))
     leave = ast.If(ast.UnaryOp(ast.Not(), loop.test), [ast.Break()], [])
-    new = statements("for _ in range(0):\n    pass")[0]
-    if isinstance(new, ast.For) and isinstance(new.iter, ast.Call):
-        new.iter.args = [passes]
-        new.body = [leave, *loop.body]
-        block.body[i] = new
+    new = built(ast.For, f"for _ in range({passes}):\n    pass")
+    new.body = [leave, *loop.body]
+    block.body[i] = new
     return True
 
 
@@ -199,10 +197,9 @@ def repeat_statement(draft: Draft, random: Random) -> bool:
     if contains(statement, lambda n: isinstance(n, (ast.Return, *_LEAVES_LOOP))):
         return False
     passes = random.choice((2, 2, 3, 5))
-    new = statements(f"for _ in range({passes}):\n    pass")[0]
-    if isinstance(new, ast.For):
-        new.body = [statement]
-        block.body[i] = new
+    new = built(ast.For, f"for _ in range({passes}):\n    pass")
+    new.body = [statement]
+    block.body[i] = new
     return True
 
 
@@ -233,15 +230,12 @@ def keep_best_of_retries(draft: Draft, random: Random) -> bool:
     made, name, judge = random.choice(found)
     better = random.choice(("min", "max"))
     tries = random.choice((2, 3, 5, 10))
-    new = expression(f"{better}([0 for _ in range({tries})], key=lambda {name}: 0)")
-    if (
-        isinstance(new, ast.Call)
-        and isinstance(new.args[0], ast.ListComp)
-        and isinstance(new.keywords[0].value, ast.Lambda)
-    ):
-        new.args[0].elt = made.value
-        new.keywords[0].value.body = clone(judge)
-        made.value = new
+    made_often = built(ast.ListComp, f"[0 for _ in range({tries})]")
+    made_often.elt = made.value
+    key = built(ast.Lambda, f"lambda {name}: 0")
+    key.body = clone(judge)
+    best = ast.Name(better, ast.Load())
+    made.value = ast.Call(best, [made_often], [ast.keyword("key", key)])
     return True
 
 

@@ -7,8 +7,9 @@ import ast
 from typing import Literal
 
 from selftaught.mutation.draft import Draft, Place
+from selftaught.mutation.syntax import nodes
 
-Kind = Literal["number", "truth", "sequence", "text", "function", ""]
+Kind = Literal["number", "truth", "sequence", "text", "function", "object", ""]
 
 _NUMBER_CALLS = frozenset({"abs", "float", "int", "len", "round", "sum", "pow", "ord", "divmod"})
 _SEQUENCE_CALLS = frozenset(
@@ -92,7 +93,9 @@ def wanted(place: Place) -> Kind:
         return "number"
     if isinstance(owner, ast.Call):
         return _wanted_by_call(owner, field)
-    return ""
+    if isinstance(owner, ast.keyword):
+        return "function" if owner.arg == "key" else ""
+    return "object" if isinstance(owner, ast.Attribute) else ""
 
 
 def _wanted_by_call(call: ast.Call, field: str) -> Kind:
@@ -103,6 +106,8 @@ def _wanted_by_call(call: ast.Call, field: str) -> Kind:
             return "number"
         if call.func.id in ("len", "sum", "sorted", "list", "reversed", "enumerate", "any", "all"):
             return "sequence"
+        if call.func.id in ("max", "min") and len(call.args) == 1:
+            return "sequence"
     return ""
 
 
@@ -112,10 +117,13 @@ def kinds_of_names(draft: Draft) -> dict[str, set[Kind]]:
     for place in draft.places:
         if isinstance(place.node, ast.Name):
             found.setdefault(place.node.id, set()).add(wanted(place))
-        elif place.field == "value" and isinstance(place.owner, ast.Assign):
-            for target in place.owner.targets:
+    for node in nodes(draft.tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
                 if isinstance(target, ast.Name):
-                    found.setdefault(target.id, set()).add(kind(place.node))
+                    found.setdefault(target.id, set()).add(kind(node.value))
+        elif isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name):
+            found.setdefault(node.value.id, set()).add("text")
     for kinds in found.values():
         kinds.discard("")
     return found

@@ -52,10 +52,10 @@ class Screen:
         self.source = source
         self._signatures = _signatures(tree)
         self._unbound = unbound_names(tree)
-        self._asked = _asked_of_parameters(tree)
+        self._asked = _asked_of_parameters(tree, nodes(tree))
         for donor in map(parse, donors):
             if donor is not None:
-                self._asked |= _asked_of_parameters(donor)
+                self._asked |= _asked_of_parameters(donor, nodes(donor))
         tidy(tree)
         self._known = {source, unparse(tree)}
         self._most_chars = max(len(source), min(round(max(GROWTH * len(source), ROOM)), MOST_CHARS))
@@ -76,9 +76,10 @@ class Screen:
         kept = _signatures(tree)
         if any(kept.get(name) != signature for name, signature in self._signatures.items()):
             return Verdict(None, "signature")
-        if contains(tree, lambda node: isinstance(node, ast.While) and is_endless(node)):
+        everything = nodes(tree)
+        if any(isinstance(node, ast.While) and is_endless(node) for node in everything):
             return Verdict(None, "endless")
-        if not _asked_of_parameters(tree) <= self._asked:
+        if not _asked_of_parameters(tree, everything) <= self._asked:
             return Verdict(None, "attribute")
         if not unbound_names(tree) <= self._unbound:
             return Verdict(None, "unbound")
@@ -103,7 +104,7 @@ def _signatures(tree: ast.Module) -> dict[str, str]:
     }
 
 
-def _asked_of_parameters(tree: ast.Module) -> frozenset[tuple[str, str]]:
+def _asked_of_parameters(tree: ast.Module, everything: list[ast.AST]) -> frozenset[tuple[str, str]]:
     """Each parameter of a function of the module with each attribute that it is asked for.
 
     What a parameter is cannot be known, but what the program already asks of it must be there.
@@ -113,7 +114,7 @@ def _asked_of_parameters(tree: ast.Module) -> frozenset[tuple[str, str]]:
     }
     return frozenset(
         (node.value.id, node.attr)
-        for node in nodes(tree)
+        for node in everything
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id in names

@@ -86,6 +86,14 @@ def expression(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
+def built(kind: type[N], text: str) -> N:
+    """Return the one statement or expression of a text of this package's own making, by kind."""
+    statement = ast.parse(text).body[0]
+    node = statement.value if isinstance(statement, ast.Expr) else statement
+    assert isinstance(node, kind)
+    return node
+
+
 def nodes(tree: ast.AST) -> list[ast.AST]:
     """Every node of a tree, itself first, level by level; several times faster than `ast.walk`.
 

@@ -15,9 +15,9 @@ from random import Random
 from selftaught.mutation.draft import Draft, FunctionNode, parameters
 from selftaught.mutation.shape import Shape, choices, source_calls
 from selftaught.mutation.syntax import (
+    built,
     clone,
     contains,
-    expression,
     is_docstring,
     loads,
     nodes,
@@ -105,10 +105,10 @@ def restart(draft: Draft, shape: Shape, random: Random) -> bool:
         return False
     turn = draft.loop_variable(loop)
     every = random.choice((2, 3, 4))
-    again = expression(f"{shape.solution} if {turn} % {every} == {every - 1} else 0")
-    if isinstance(again, ast.IfExp):
-        again.orelse = call.args[at]
-        call.args[at] = again
+    text = f"{shape.solution} if {turn} % {every} == {every - 1} else 0"
+    again = built(ast.IfExp, text)
+    again.orelse = call.args[at]
+    call.args[at] = again
     return True
 
 
@@ -164,30 +164,30 @@ def _wrap(draft: Draft, shape: Shape, random: Random, text: str) -> bool:
         from_x=", ".join(names),
         from_best=", ".join(best if n == shape.solution else n for n in names),
     )
-    around = statements(f"def {name}():\n    pass")[0]
-    if isinstance(around, ast.FunctionDef):
-        around.args = clone(step.args)
-        around.returns = None if step.returns is None else clone(step.returns)
-        around.body = statements("def body():" + filled.replace("\n", "\n    "))
-        around.body = around.body[0].body if isinstance(around.body[0], ast.FunctionDef) else []
-        if is_docstring(step.body[0]) and len(step.body) > 1:
-            around.body.insert(0, step.body.pop(0))
-        draft.tree.body.insert(draft.tree.body.index(step) + 1, around)
+    around = built(ast.FunctionDef, f"def {name}():\n    pass")
+    around.args = clone(step.args)
+    around.returns = None if step.returns is None else clone(step.returns)
+    around.body = statements(filled)
+    if is_docstring(step.body[0]) and len(step.body) > 1:
+        around.body.insert(0, step.body.pop(0))
+    draft.tree.body.insert(draft.tree.body.index(step) + 1, around)
     return True
 
 
 _CLIMB_INSIDE = """
-{value} = {score}({x})
 for _ in range({passes}):
     try:
-        for {new} in 0:
-            {new_value} = {score}({new})
-            if {new_value} > {value}:
-                {x} = {new}
-                {value} = {new_value}
+        pass
     except Exception:
         break
-return {x}
+"""
+
+_TAKE_BETTER = """
+for {new} in 0:
+    {new_value} = {score}({new})
+    if {new_value} > {value}:
+        {x} = {new}
+        {value} = {new_value}
 """
 
 
@@ -207,24 +207,22 @@ def _climb_inside(draft: Draft, shape: Shape, passes: int) -> bool:
         first += 1
     if first == len(rest):
         return False
-    text = _CLIMB_INSIDE.format(
+    value = draft.fresh("value")
+    take = _TAKE_BETTER.format(
         x=shape.solution,
         score=scorer,
-        passes=passes,
-        value=draft.fresh("value"),
+        value=value,
         new=draft.fresh("new"),
         new_value=draft.fresh("new_value"),
     )
-    function = statements("def body():" + text.replace("\n", "\n    "))[0]
-    if not isinstance(function, ast.FunctionDef):
-        return False
-    loop = function.body[1]
-    if isinstance(loop, ast.For) and isinstance(loop.body[0], ast.Try):
-        judged = loop.body[0].body[0]
-        if isinstance(judged, ast.For):
-            judged.iter = candidates
-        loop.body[0].body[:0] = rest[first:]
-    body[:] = [*rest[:first], *function.body]
+    judged = built(ast.For, take)
+    judged.iter = candidates
+    loop = built(ast.For, _CLIMB_INSIDE.format(passes=passes))
+    attempt = loop.body[0]
+    assert isinstance(attempt, ast.Try)
+    attempt.body = [*rest[first:], judged]
+    before = statements(f"{value} = {scorer}({shape.solution})")
+    body[:] = [*rest[:first], *before, loop, *statements(f"return {shape.solution}")]
     return True
 
 
@@ -278,10 +276,9 @@ def use_whole_budget(draft: Draft, shape: Shape, random: Random) -> bool:
         return False
     bound.value = max(_PLENTY_OF_PASSES, 2 * bound.value)
     if not contains(loop, lambda node: isinstance(node, ast.Try)):
-        safe = statements("try:\n    pass\nexcept Exception:\n    break")[0]
-        if isinstance(safe, ast.Try):
-            safe.body = loop.body
-            loop.body = [safe]
+        safe = built(ast.Try, "try:\n    pass\nexcept Exception:\n    break")
+        safe.body = loop.body
+        loop.body = [safe]
     return True
 
 
@@ -297,10 +294,9 @@ def stop_early(draft: Draft, shape: Shape, random: Random) -> bool:
         return False
     loop, name = random.choice(found)
     before = draft.fresh(f"{name}_before")
-    text = f"for _ in ():\n    {before} = {name}\n    if {name} == {before}:\n        break"
-    new = statements(text)[0]
-    if isinstance(new, ast.For):
-        loop.body = [new.body[0], *loop.body, new.body[1]]
+    first = statements(f"{before} = {name}")
+    last = statements(f"if {name} == {before}:\n    break")
+    loop.body = [*first, *loop.body, *last]
     return True
 
 

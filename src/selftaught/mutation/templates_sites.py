@@ -10,6 +10,7 @@ from random import Random
 from selftaught.mutation.draft import Draft, FunctionNode, Place
 from selftaught.mutation.shape import Shape, choices, keeps_solution, source_calls
 from selftaught.mutation.syntax import (
+    built,
     clone,
     expression,
     is_docstring,
@@ -78,10 +79,10 @@ def keep_incumbent(draft: Draft, shape: Shape, random: Random) -> bool:
     if not returns:
         return False
     place = random.choice(returns)
-    new = expression(f"max([{shape.solution}], key={shape.score})")
-    if isinstance(new, ast.Call) and isinstance(new.args[0], ast.List):
-        new.args[0].elts.insert(1, place.node)
-        place.put(new)
+    new = built(ast.Call, f"max(0, key={shape.score})")
+    own = ast.Name(shape.solution, ast.Load())
+    new.args = [ast.List([own, place.node], ast.Load())]
+    place.put(new)
     return True
 
 
@@ -236,18 +237,16 @@ def guard_candidates(draft: Draft, shape: Shape, random: Random) -> bool:
     way = random.random()
     if way < 0.4:
         name = draft.fresh("candidate")
-        new = expression(f"[{name} for {name} in 0 if {name} is not None] or [{site.solution}]")
-        if isinstance(new, ast.BoolOp) and isinstance(new.values[0], ast.ListComp):
-            new.values[0].generators[0].iter = site.candidates
-            site.call.args[0] = new
+        there = built(ast.ListComp, f"[{name} for {name} in 0 if {name} is not None]")
+        there.generators[0].iter = site.candidates
+        site.call.args[0] = ast.BoolOp(ast.Or(), [there, expression(f"[{site.solution}]")])
         return True
     if way < 0.7:
         if isinstance(site.candidates, ast.Call) and loads(site.candidates.func, "dict"):
             return False
-        new = expression("dict.fromkeys(0)")
-        if isinstance(new, ast.Call):
-            new.args[0] = site.candidates
-            site.call.args[0] = new
+        new = built(ast.Call, "dict.fromkeys(0)")
+        new.args[0] = site.candidates
+        site.call.args[0] = new
         return True
     key = next(keyword for keyword in site.call.keywords if keyword.arg == "key")
     around = site.place.function

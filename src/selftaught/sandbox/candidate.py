@@ -112,8 +112,9 @@ class SandboxedCandidate:
         if "ok" in reply:
             return reply["ok"]
         failure = claimed_failure(reply)
-        # A program whose own limits stopped it may have left anything behind.
-        self.close()
+        if isinstance(failure, TimedOut | OutOfMemory):
+            # Stopped in the middle of anything; one that raised goes on with its next instance.
+            self.close()
         raise CandidateError(failure)
 
 

@@ -88,7 +88,7 @@ def sorted_share(network: list[tuple[int, int]], n: int) -> float:
     unsorted = 0
     for above, below in pairwise(values):
         unsorted |= above & ~below
-    return 1 - unsorted.bit_count() / 2**n
+    return 1 - unsorted.bit_count() / float(1 << n)
 
 
 @lru_cache(maxsize=16)

@@ -96,8 +96,8 @@ def move_block(distances: Matrix, tour: npt.NDArray[np.intp]) -> npt.NDArray[np.
         freed = distances[before, tour] + distances[last, behind] - distances[before, behind]
         # The gap behind position j, counted from the block's start; the block's own gaps and the
         # one before it are no places to go.
-        outside = (at[None, :] - at[:, None]) % n
-        outside = (outside >= size) & (outside < n - 1)
+        offset = (at[None, :] - at[:, None]) % n
+        outside = (offset >= size) & (offset < n - 1)
         for turned, (head, tail) in ((False, (tour, last)), (True, (last, tour))):
             change = distances[np.ix_(head, tour)] + distances[np.ix_(tail, after)]
             change = np.where(outside, change - gaps[None, :] - freed[:, None], 0)
