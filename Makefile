@@ -30,7 +30,8 @@ run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=na
 	@echo; echo "(a) A program gets better: a local search for the travelling salesman problem"
 	@$(BIN)/selftaught improve tsp --calls 16 --seed $(SEED) --model $(MODEL) --store $(STORE)
 	@echo; echo "(b) The improver gets better: STOP, Algorithm 1 of the paper"
-	@$(BIN)/selftaught run tsp sorting_network --rounds 3 --seed $(SEED) --model $(MODEL) --store $(STORE)
+	@$(BIN)/selftaught run tsp circle_packing --rounds 3 --calls 8 --meta-calls 4 \
+	  --repeats 3 --accept better --seed $(SEED) --model $(MODEL) --store $(STORE)
 
 test: install  ## Run every test
 	@$(BIN)/python -m pytest -n auto --dist worksteal

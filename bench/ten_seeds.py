@@ -29,7 +29,7 @@ from selftaught.utility import Scored
 
 IMPROVED_TASKS = ("tsp", "sorting_network")
 TRAINED_ON = ("tsp", "circle_packing")
-HELD_OUT = ("sorting_network",)
+HELD_OUT = ("sorting_network", "str_grid_dist")
 IMPROVE_BUDGET = Budget(calls=16, responses=6, utility_calls=97)
 INNER_BUDGET = Budget(calls=8, responses=6, utility_calls=49)
 OUTER_BUDGET = Budget(calls=4, responses=6, utility_calls=25)
@@ -106,7 +106,7 @@ def stop(model: str, seeds: Sequence[int], accept: str) -> dict[str, object]:
             held_out=HELD_OUT,
             improvers=(("seed", load_improver("seed").source),),
             rounds=3,
-            repeats=2,
+            repeats=3,
             sealed_repeats=4,
             seed=seed,
             model=model,

@@ -8,6 +8,8 @@ and repeated without a key or a network.
 import ast
 import hashlib
 import math
+import threading
+from collections import OrderedDict
 from functools import cached_property
 from random import Random
 from typing import NamedTuple
@@ -22,6 +24,8 @@ from selftaught.mutation.syntax import parse
 from selftaught.mutation.templates import TEMPLATES
 
 _ATTEMPTS = 16
+# Answers kept, of 1 to 8 kB each.
+_REMEMBERED = 5_000
 _TRIES_PER_EDIT = 12
 _MOST_EDITS = 6
 # The share of proposals that begin with a template, and of their further edits that are one, where
@@ -41,7 +45,7 @@ class Proposal(NamedTuple):
 class MutationProposer:
     """Answers requests with mutated programs; implements `LanguageModel`.
 
-    Thread safety: it holds no state between calls.
+    Thread safety: what it holds between calls is a store of answers it gave, behind a lock.
     Determinism: response i depends on the message, the temperature, the seed and `occurrence + i`,
     and on nothing else.
 
@@ -60,6 +64,8 @@ class MutationProposer:
         self.name = "mutation" if templates else "mutation-first-order"
         self.is_language_model = False
         self._templates = templates
+        self._given: OrderedDict[bytes, str] = OrderedDict()
+        self._lock = threading.Lock()
 
     def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
         """Return `request.n_responses` mutations of the program in the message.
@@ -67,7 +73,7 @@ class MutationProposer:
         Each is a sentence that names the edits, and the program in a fence. Where the message
         holds no program, it is a sentence that says so. `key` is not used; nothing is raised.
         """
-        workshop = Workshop(read_programs(request.message), templates=self._templates)
+        workshop: Workshop | None = None
         temperature = _usable(request.temperature)
         stem = hashlib.sha256(request.message.encode("utf-8", "surrogatepass"))
         stem.update(f"|{temperature!r}|{seed}|".encode())
@@ -75,9 +81,30 @@ class MutationProposer:
         for number in range(occurrence, occurrence + request.n_responses):
             digest = stem.copy()
             digest.update(str(number).encode())
-            random = Random(int.from_bytes(digest.digest(), "big"))
-            texts.append(_text(workshop.propose(random, temperature)))
+            name = digest.digest()
+            text = self._recall(name)
+            if text is None:
+                if workshop is None:
+                    programs = read_programs(request.message)
+                    workshop = Workshop(programs, templates=self._templates)
+                random = Random(int.from_bytes(name, "big"))
+                text = _text(workshop.propose(random, temperature))
+                self._remember(name, text)
+            texts.append(text)
         return Answer(texts=tuple(texts))
+
+    def _recall(self, name: bytes) -> str | None:
+        """An answer given before: improvers that are compared ask the same questions."""
+        with self._lock:
+            if name in self._given:
+                self._given.move_to_end(name)
+            return self._given.get(name)
+
+    def _remember(self, name: bytes, text: str) -> None:
+        with self._lock:
+            self._given[name] = text
+            while len(self._given) > _REMEMBERED:
+                self._given.popitem(last=False)
 
 
 class Workshop:

@@ -13,7 +13,7 @@ from selftaught.task import Task
 from selftaught.transfer import check_held_out
 from selftaught.version import __version__
 
-DEFAULT_HELD_OUT = ("modified_quadratic_assignment", "three_sat")
+DEFAULT_HELD_OUT = ("sorting_network", "str_grid_dist")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
