@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from selftaught.errors import RequestRejected
 from selftaught.language_model import Request
-from selftaught.models.failures import RequestRejected
 from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.testing import Fault, HttpError, LoopbackServer, ReceivedRequest
 

@@ -14,8 +14,13 @@ from test_models_asking import (
     raw_server,
 )
 
-from selftaught.errors import ModelError, ModelRefused, ModelUnreachable, UsageError
-from selftaught.models.failures import RequestRejected
+from selftaught.errors import (
+    ModelError,
+    ModelRefused,
+    ModelUnreachable,
+    RequestRejected,
+    UsageError,
+)
 from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.testing import Fault, HttpError, LoopbackServer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selftaught.budget import Account, Budget
-from selftaught.errors import ModelUnreachable
+from selftaught.errors import ModelUnreachable, RequestRejected
 from selftaught.improver import improver_names, load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import Attempt, ImproveJob, ScoreJob
@@ -226,3 +226,20 @@ def test_improvers_of_the_published_shape_run_unmodified(bench: Bench, name: str
     assert isinstance(scored, Scored)
     assert scored.value > -4.0
     assert bench.attempts == []
+
+
+def test_a_prompt_that_the_model_rejects_is_the_improvers_affair(bench: Bench) -> None:
+    def picky(request: Request) -> Answer:
+        if len(request.message) > 100:
+            raise RequestRejected("the prompt is too long")
+        return climbing(request)
+
+    outcome = bench.improve(
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    try:\n"
+        "        language_model.prompt('e', initial_solution + '#' * 100)\n"
+        "    except Exception as rejection:\n"
+        "        return f'{type(rejection).__name__}: {rejection}'\n",
+        ask=picky,
+    )
+    assert outcome == Returned(source="RequestRejected: the prompt is too long")

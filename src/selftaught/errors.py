@@ -8,7 +8,8 @@
     ├── StoreError            the event store cannot be opened, read or written
     ├── ModelError            the language model cannot answer
     │   ├── ModelUnreachable      no answer within the retries
-    │   ├── ModelRefused          wrong key, unknown model, rejected request
+    │   ├── ModelRefused          wrong key, unknown model
+    │   │   └── RequestRejected       this one prompt; the improver is told, the run goes on
     │   └── ReplayMismatch        a recorded run was asked something it never recorded
     ├── BudgetSpent           an improver's limit was reached before its request was served
     ├── RunBudgetSpent        a limit of the whole run was reached
@@ -51,7 +52,11 @@ class ModelUnreachable(ModelError):
 
 
 class ModelRefused(ModelError):
-    """The endpoint answered and said no: no key, wrong key, unknown model, rejected request."""
+    """The endpoint answered and said no: no key, wrong key, unknown model."""
+
+
+class RequestRejected(ModelRefused):
+    """The endpoint does not take this one request, a prompt too long for it, say."""
 
 
 class ReplayMismatch(ModelError):

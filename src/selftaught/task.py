@@ -215,6 +215,14 @@ def _read_toml(folder: Path) -> TaskFile:
                 f"{path}: splits.{split}.instances must be 1 to {MAX_INSTANCES}, "
                 f"not {spec.instances}."
             )
+    val, test = file.splits["val"], file.splits["test"]
+    # Blocks of a split repeat every REPEAT_STRIDE seeds: apart once is apart for ever.
+    ahead = (test.seed - val.seed) % REPEAT_STRIDE
+    if ahead < val.instances or REPEAT_STRIDE - ahead < test.instances:
+        raise TaskError(
+            f"{path}: the seeds of val and test must differ by {val.instances} to "
+            f"{REPEAT_STRIDE - test.instances} (modulo {REPEAT_STRIDE}), or they share instances."
+        )
     if file.normalisation.best == file.normalisation.worst:
         raise TaskError(f"{path}: normalisation.best and .worst must differ.")
     return file

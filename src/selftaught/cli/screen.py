@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from selftaught.algorithm import Round
 from selftaught.improvement import Improvement
@@ -35,19 +35,15 @@ def shown(outcome: Outcome) -> str:
 def rounds_table(rounds: Sequence[Round]) -> Table:
     """One line per round of Algorithm 1."""
     table = Table(title="Rounds: meta-utility of the improver in force, ± standard error")
-    for header in ("round", "improver", "validation", "sealed test"):
+    for header in ("t", "improver", "validation", "sealed test"):
         table.add_column(header, no_wrap=True)
-    for task in rounds[0].sealed.by_task:
-        table.add_column(f"sealed: {task}", no_wrap=True)
-    table.add_column("what happened")
+    table.add_column("what happened", ratio=1)
     for one in rounds:
-        by_task = one.sealed.by_task
         table.add_row(
             str(one.number),
             one.improver.hash[:8],
             shown(one.validation.outcome),
             shown(one.sealed.outcome),
-            *(f"{by_task[t]:.3f}" if t in by_task else "" for t in rounds[0].sealed.by_task),
             one.reason,
         )
     return table
@@ -59,8 +55,8 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
     for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
-        table.add_column(task, no_wrap=True)
-    for header in ("unchanged", "calls", "scores"):
+        table.add_column(task.replace("_", " "))
+    for header in ("un-changed", "calls", "scores"):
         table.add_column(header, justify="right")
     for row in rows:
         by_task = row.measured.by_task
@@ -114,16 +110,16 @@ def spent_line(run: Run, seconds: float) -> str:
     return " · ".join(parts)
 
 
-def diff(before: str, after: str, names: tuple[str, str]) -> Syntax | str:
-    """A unified diff, or a sentence where there is nothing to show."""
-    lines = list(
-        difflib.unified_diff(
-            before.splitlines(), after.splitlines(), names[0], names[1], lineterm=""
-        )
+def diff(before: str, after: str, names: tuple[str, str]) -> Text:
+    """A unified diff in full width, or a sentence where there is nothing to show."""
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), names[0], names[1], lineterm=""
     )
-    if not lines:
-        return "The program is unchanged."
-    return Syntax("\n".join(lines), "diff", background_color="default", word_wrap=True)
+    text = Text()
+    for line in lines:
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        text.append(line + "\n", style=style)
+    return text if text else Text("The program is unchanged.\n")
 
 
 def measured_as_data(measured: Measured) -> dict[str, object]:

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 
 from selftaught.budget import RunAccount
-from selftaught.errors import Interrupted
-from selftaught.events import Answered
+from selftaught.errors import Interrupted, RequestRejected
+from selftaught.events import Answered, Paused
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
@@ -42,7 +42,8 @@ class Broker:
         """Answer a request of a job, from the record or from the model.
 
         Raises:
-            ModelError: the model cannot answer.
+            RequestRejected: the model does not take this prompt; the improver is told.
+            ModelError: the model cannot answer at all.
             RunBudgetSpent, Interrupted: nothing new may be asked.
         """
         content = request.content_hash
@@ -63,12 +64,16 @@ class Broker:
             raise Interrupted("The run was told to stop.")
         self._account.check()
         started = time.monotonic()
-        answer = self._model.respond(
-            request,
-            seed=seed,
-            occurrence=occurrence,
-            key=f"{self._journal.run}/{job}/{content}/{occurrence}",
-        )
+        try:
+            answer = self._model.respond(
+                request,
+                seed=seed,
+                occurrence=occurrence,
+                key=f"{self._journal.run}/{job}/{content}/{occurrence}",
+            )
+        except RequestRejected as rejection:
+            self._journal.record(Paused(what="rejected", detail=str(rejection)))
+            raise
         self._record(job, request, occurrence, answer, time.monotonic() - started)
         return answer
 

@@ -7,7 +7,7 @@ Two exceptions stay inside `selftaught.models`: `PassingTrouble`, which asking a
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-from selftaught.errors import ModelError, ModelRefused, UsageError
+from selftaught.errors import ModelError, ModelRefused, RequestRejected, UsageError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 
@@ -15,10 +15,6 @@ _SHOWN_CHARS = 300
 _SHOWN_MODELS = 20
 # Some servers echo the key that they reject, whole or with a part of it starred out.
 _KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai)-[A-Za-z0-9_*.\-]{6,}")
-
-
-class RequestRejected(ModelRefused):
-    """This very request was refused, as too long or unsafe; another one may well be served."""
 
 
 class PassingTrouble(Exception):

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import ModelUnreachable, UsageError
+from selftaught.errors import ModelUnreachable, RequestRejected, UsageError
 from selftaught.language_model import Answer, Request, Usage
 from selftaught.models.chat_endpoint import ChatEndpoint, Completion
 from selftaught.models.endpoint_limits import EndpointLimits, may_be_about_n
-from selftaught.models.failures import PassingTrouble, Refusal, RequestRejected, no_key, refused
+from selftaught.models.failures import PassingTrouble, Refusal, no_key, refused
 from selftaught.models.side_by_side import side_by_side
 
 OPENAI_URL = "https://api.openai.com/v1"

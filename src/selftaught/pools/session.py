@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from selftaught.errors import BudgetSpent, SolutionError
+from selftaught.errors import BudgetSpent, RequestRejected, SolutionError
 from selftaught.language_model import Request
 from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob, run_all
 from selftaught.sandbox.candidate import without_addresses
@@ -66,6 +66,8 @@ class Session:
             return {"ask": message["ask"], "value": serving(self, params)}
         except BudgetSpent as refusal:
             return {"ask": message["ask"], "refused": str(refusal)}
+        except RequestRejected as rejection:
+            return {"ask": message["ask"], "rejected": str(rejection)}
 
     def _score(self, params: dict[str, Any]) -> dict[str, Any]:
         texts = params.get("solutions")

@@ -1,5 +1,6 @@
 """The parts of one run, put together and set going."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,7 @@ from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
     Attempted,
     MetaEvaluated,
+    Paused,
     RoundEnded,
     RunEnded,
     RunResumed,
@@ -47,8 +49,12 @@ class Execution:
         self.config = config
         self.watch = watch
         self.stop = stop or threading.Event()
+        self._journal: Journal | None = None
         self.model = model or resolve_model(
-            config.model, base_url=config.base_url, environment=environment or {}
+            config.model,
+            base_url=config.base_url,
+            environment=os.environ if environment is None else environment,
+            on_wait=self._waited,
         )
         self.account = RunAccount(config.limits)
         self.seen_attempts: set[tuple[str, str]] = set()
@@ -57,6 +63,7 @@ class Execution:
         """Do what the configuration says and record how it ended."""
         config = self.config
         result = Run(id=journal.run, config=config)
+        self._journal = journal
         if journal.recorded:
             journal.record(RunResumed(recorded=journal.recorded))
         else:
@@ -198,6 +205,10 @@ class Execution:
             pool,
             on_done=on_done,
         )
+
+    def _waited(self, what: str, detail: str, seconds: float) -> None:
+        if self._journal is not None:
+            self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
 
     def _candidate_tried(self, journal: Journal, program: str, attempt: Attempt) -> None:
         # A program tries the same on every instance; once tells all of it.

@@ -78,7 +78,7 @@ def start(
         command_line: as typed, kept for repeating the run.
         watch: told of progress.
         stop: set it from another thread or a signal handler to end the run cleanly.
-        environment: where keys are read from.
+        environment: where keys are read from; this process's where left out.
         model: used in place of `config.model`.
     """
     check_config(config)

@@ -71,7 +71,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 _PROBES = {
     "read the password file": "open('/etc/passwd').read()",
     "list the root folder": (
-        "import os\n    return str([n for n in os.listdir('/') if n == 'root'][0])"
+        "import os\n    return str([n for n in os.listdir('/') if n in ('boot', 'home', 'var')][0])"
     ),
     "read another process": "open('/proc/1/environ', 'rb').read()",
     "write a file": "open('/tmp/probe', 'w').write('x')",

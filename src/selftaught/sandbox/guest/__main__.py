@@ -71,6 +71,8 @@ class Zygote:
             self.filter = seccomp.Filter()
         if rooted:
             namespaces.become_nobody()
+            # A change of user clears it.
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if sys.platform == "linux":
             syscalls.drop_capabilities()
         self.read_paths: tuple[str, ...] = (*config["read_paths"], *config["module_paths"], "/dev/")
@@ -125,7 +127,7 @@ class Zygote:
         channel = os.dup2(theirs.fileno(), 3)
         if self.ruleset is not None:
             ruleset = os.dup2(self.ruleset, 4)
-        os.closerange(5, 4096)
+        os.closerange(4 if self.ruleset is None else 5, 4096)
         if sys.platform == "linux":
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if self.ruleset is not None:

@@ -15,6 +15,10 @@ class BudgetSpent(RuntimeError):
     """A language model call was refused: the budget does not cover it."""
 
 
+class RequestRejected(RuntimeError):
+    """The language model did not take this prompt: too long, say."""
+
+
 class Channel:
     """Requests to the host from any number of threads, over one pipe."""
 
@@ -49,6 +53,8 @@ class Channel:
             answer = self._answers.pop(number)
         if "refused" in answer:
             raise BudgetSpent(answer["refused"])
+        if "rejected" in answer:
+            raise RequestRejected(answer["rejected"])
         return answer["value"]
 
     def note(self, what: str, detail: str) -> None:
@@ -89,7 +95,7 @@ class Utility(_Front):
         self.__dict__.update(str=text, budget=budget, _uses=0)
 
     def __call__(self, solution: Any = None, *args: Any, **kwargs: Any) -> float:
-        """Return the score of a program text; 0 once the budget is spent."""
+        """Return the score of a program text; the task's worst once the budget is spent."""
         if args or kwargs:
             given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
             self._channel.note("utility_argument", given)
