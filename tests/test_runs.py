@@ -1,5 +1,8 @@
 """Whole runs on the toy task: they repeat, they resume, they leave nothing behind."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -82,6 +85,24 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
     ]
     assert result_of(runs[0]) == result_of(runs[1])
     assert result_of(runs[0]) != result_of(runs[2])
+
+
+@pytest.mark.slow
+def test_a_busy_machine_changes_nothing(tmp_path: Path) -> None:
+    """Scores are bounded by counted work, so they do not depend on who else computes."""
+    tasks: dict[str, object] = {"tasks": ("tsp", "circle_packing"), "rounds": 1}
+    quiet = start(config(tmp_path, **tasks), str(tmp_path / "quiet.db"))
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    try:
+        loud = start(config(tmp_path, **tasks), str(tmp_path / "loud.db"))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert result_of(loud) == result_of(quiet)
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 17, 40])

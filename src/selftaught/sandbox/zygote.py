@@ -1,5 +1,6 @@
 """The host's side of a zygote: start it, fork children from it, kill and reap them."""
 
+import contextlib
 import json
 import os
 import select
@@ -186,7 +187,8 @@ class Zygote:
     def fork(self, memory_bytes: int) -> Child:
         """Fork a child that may take this much memory beyond what the zygote holds."""
         command = {"op": "fork", "memory_bytes": memory_bytes, "threads": THREADS}
-        with self._lock:
+        packet, descriptors = b"", list[int]()
+        with self._lock, contextlib.suppress(ConnectionError):
             self._control.send(json.dumps(command).encode())
             packet, descriptors, _, _ = socket.recv_fds(self._control, _REPLY_BYTES, 2)
         if len(descriptors) != 2:
