@@ -228,3 +228,44 @@ def test_no_key_is_ever_stored_or_printed(folder: Path) -> None:
     said = done.stdout + done.stderr + wrong.stdout + wrong.stderr
     assert key.encode() not in written
     assert key not in said
+
+
+HOSTILE = {
+    "loops": "while True: pass",
+    "exits": "import os; os._exit(0)",
+    "hoards": "bytearray(32 * 2**30)",
+    "prints": "[print('x' * 2**20) for _ in range(1024)]; return initial_solution",
+    "connects": "import socket; socket.create_connection(('127.0.0.1', 80))",
+    "reads": "return open('/etc/passwd').read()",
+    "resets": "utility.uses = 0; utility.budget = 99; return initial_solution",
+    "builds": "from language_model import LanguageModel; LanguageModel()",
+    "asks": "return max([initial_solution] * 10_000, key=utility)",
+}
+ENDINGS = {
+    "loops": "timed_out",
+    "exits": "failed",
+    "hoards": "out_of_memory",
+    "prints": "scored",
+    "connects": "refused",
+    "reads": "refused",
+    "resets": "scored",
+    "builds": "refused",
+    "asks": "scored",
+}
+
+
+def test_a_run_goes_on_whatever_an_improver_does(folder: Path) -> None:
+    head = "def improve_algorithm(initial_solution, utility, language_model):\n    "
+    for name, line in HOSTILE.items():
+        (folder / f"{name}.py").write_text(head + line + "\n")
+    files = [f"{name}.py" for name in HOSTILE]
+    done = cli(
+        "transfer", *files, "--tasks", "./toy", "--repeats", "2", "--json", *SMALL, cwd=folder
+    )
+    rows = {row["name"]: row["measured"] for row in json.loads(done.stdout)["transfer"]}
+    assert {name: rows[f"{name}.py"]["outcome"] for name in HOSTILE} == ENDINGS
+    assert rows["greedy"]["outcome"] == "scored"
+    shown = json.loads(cli("show", "latest", "--json", cwd=folder).stdout)
+    assert shown["attempts"]["budget"] == 4
+    assert shown["attempts"]["language_model"] == 2
+    assert shown["refusals"]["utility_calls"] == 2 * (10_000 - 7)
