@@ -30,7 +30,7 @@ def tasks_command(
     """List the tasks that come with selftaught, with source and known flaws."""
     tasks = [Task.load(name) for name in task_names()]
     if json:
-        _print_json(
+        screen.print_json(
             [{"name": t.name, "folder": t.folder, **msgspec.to_builtins(t.file)} for t in tasks]
         )
         return
@@ -57,7 +57,7 @@ def improvers_command(
     """List the improvers that come with selftaught."""
     found = {name: _first_sentence(load_improver(name).source) for name in improver_names()}
     if json:
-        _print_json([{"name": name, "summary": text} for name, text in found.items()])
+        screen.print_json([{"name": name, "summary": text} for name, text in found.items()])
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, text in found.items():
@@ -74,7 +74,7 @@ def models_command(
     """List what can answer as --model, and whether it can be used now."""
     forms = model_names(base_url=base_url, environment=os.environ)
     if json:
-        _print_json([msgspec.to_builtins(form) for form in forms])
+        screen.print_json([msgspec.to_builtins(form) for form in forms])
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for form in forms:
@@ -101,7 +101,7 @@ def doctor_command(
         probes = layers.probe(chosen)
     is_safe = not problem and all(one.refused for one in probes)
     if json:
-        _print_json(
+        screen.print_json(
             {
                 "safe": is_safe,
                 "layers": chosen,
@@ -142,7 +142,3 @@ def _machine() -> dict[str, str]:
 def _first_sentence(source: str) -> str:
     text = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
     return text.split(". ")[0].rstrip(".") + "." if text else ""
-
-
-def _print_json(data: object) -> None:
-    screen.out.print(msgspec.json.encode(data).decode(), markup=False, soft_wrap=True)

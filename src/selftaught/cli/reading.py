@@ -29,7 +29,7 @@ def show_command(
         if run is None:
             rows = opened.runs()
             if json:
-                _print_json([msgspec.to_builtins(row) for row in rows])
+                screen.print_json([msgspec.to_builtins(row) for row in rows])
                 return
             table = Table(title=f"Runs in {store}")
             for header in ("run", "started", "status", "events", "command"):
@@ -41,7 +41,7 @@ def show_command(
             return
         history = read_history(opened, run)
     if json:
-        _print_json(msgspec.to_builtins(history))
+        screen.print_json(msgspec.to_builtins(history))
     else:
         _print_history(history)
 
@@ -70,13 +70,9 @@ def export_command(
     except OSError as error:
         raise SelftaughtError(f"{file} cannot be written: {error}.") from error
     if json:
-        _print_json({"file": file, "characters": len(text)})
+        screen.print_json({"file": file, "characters": len(text)})
     else:
         screen.out.print(f"Written to {file}.")
-
-
-def _print_json(data: object) -> None:
-    screen.out.print(msgspec.json.encode(data).decode(), markup=False, soft_wrap=True)
 
 
 def _print_history(history: History) -> None:

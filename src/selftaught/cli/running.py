@@ -231,9 +231,7 @@ def _stopping(progress: Progress) -> Iterator[threading.Event]:
 
 def _print(run: Run, seconds: float, json: bool) -> None:
     if json:
-        screen.out.print(
-            msgspec.json.encode(_as_data(run, seconds)).decode(), markup=False, soft_wrap=True
-        )
+        screen.print_json(_as_data(run, seconds))
     else:
         _print_tables(run, seconds)
     if run.status == "budget":

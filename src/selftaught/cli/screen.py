@@ -4,6 +4,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,11 @@ MUTATION_BANNER = (
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def print_json(data: object) -> None:
+    """One JSON document on stdout, on one line."""
+    out.print(msgspec.json.encode(data).decode(), markup=False, soft_wrap=True)
 
 
 def shown(outcome: Outcome) -> str:

@@ -21,7 +21,7 @@ def new_task_command(
     """Write a working task folder to start from."""
     written = write_skeleton(folder)
     if json:
-        _print_json({"files": [str(path) for path in written]})
+        screen.print_json({"files": [str(path) for path in written]})
         return
     for path in written:
         screen.out.print(str(path))
@@ -49,7 +49,7 @@ def check_task_command(
         pool.close()
     failed = [check for check in checks if not check.passed]
     if json:
-        _print_json(
+        screen.print_json(
             {"task": loaded.name, "passed": not failed, "checks": msgspec.to_builtins(checks)}
         )
     else:
@@ -57,7 +57,3 @@ def check_task_command(
         screen.out.print(f"{loaded.name}: {count}.")
     if failed:
         raise typer.Exit(1)
-
-
-def _print_json(data: object) -> None:
-    screen.out.print(msgspec.json.encode(data).decode(), markup=False, soft_wrap=True)

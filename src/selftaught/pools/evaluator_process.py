@@ -61,8 +61,8 @@ class EvaluatorProcess:
             reason = lines[-1] if lines else "it said nothing"
             raise SandboxUnavailable(f"The evaluator could not start: {reason}.") from error
 
-    def score(self, job: ScoreJob) -> tuple[Outcome, float, list[Attempt]]:
-        """Score a job; returns the outcome, the seconds it took, and what the candidate tried."""
+    def score(self, job: ScoreJob) -> tuple[Outcome, list[Attempt]]:
+        """Score a job; returns the outcome and what the candidate tried."""
         request = {
             "folder": job.task.folder,
             "file": msgspec.json.encode(job.task.file).decode(),
@@ -78,20 +78,16 @@ class EvaluatorProcess:
             reply = self._receive(time.monotonic() + allowed_s)
         except wire.Overdue:
             self._restart()
-            return (
-                Failed(reason=f"the utility did not answer within {allowed_s:g} s"),
-                allowed_s,
-                [],
-            )
+            return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
         except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
             code = self._restart()
             reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
-            return Failed(reason=reason), 0.0, []
+            return Failed(reason=reason), []
         attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
         outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
         if isinstance(outcome, Failed) and outcome.reason.startswith(DEFECT):
             raise TaskError(f"Task {job.task.name!r}: {outcome.reason}. `check-task` shows more.")
-        return outcome, float(reply["seconds"]), attempts
+        return outcome, attempts
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         reply: dict[str, Any] = self._frames.receive(deadline)

@@ -49,13 +49,11 @@ class LocalPool:
         self._all_evaluators: list[EvaluatorProcess] = []
         self._improvers: Zygote | None = None
         self._starting = threading.Lock()
-        self.cpu_seconds = 0.0
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program in an evaluator; see `selftaught.pool.Pool.score`."""
         with self._slot(), self._evaluator() as evaluator:
-            outcome, seconds, attempts = evaluator.score(job)
-        self.cpu_seconds += seconds
+            outcome, attempts = evaluator.score(job)
         for attempt in attempts:
             self._on_attempt(job.solution.hash, attempt)
         return outcome

@@ -8,7 +8,6 @@ zygotes. It gets no key and no environment. The host restarts it if it dies.
 import importlib.util
 import os
 import sys
-import time
 from types import ModuleType
 from typing import Any
 
@@ -40,15 +39,13 @@ class Evaluator:
         self._utilities: dict[str, ModuleType] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Score what a request asks for; returns the outcome as JSON text, attempts, seconds."""
+        """Score what a request asks for; returns the outcome as JSON text, and attempts."""
         file = msgspec.json.decode(request["file"], type=TaskFile)
-        started = time.monotonic()
         attempts: list[Attempt] = []
         outcome = self._score(request, file, attempts)
         return {
             "outcome": msgspec.json.encode(outcome).decode(),
             "attempts": [[a.what, a.detail] for a in attempts[:50]],
-            "seconds": time.monotonic() - started,
         }
 
     def close(self) -> None:
