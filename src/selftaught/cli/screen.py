@@ -1,5 +1,6 @@
 """What a person sees: consoles, the banner, tables, diffs."""
 
+import ast
 import difflib
 import sys
 from collections.abc import Sequence
@@ -117,7 +118,12 @@ def spent_line(run: Run, seconds: float) -> str:
 
 
 def diff(before: str, after: str, names: tuple[str, str]) -> Text:
-    """A unified diff in full width, or a sentence where there is nothing to show."""
+    """A unified diff in full width, or a sentence where there is nothing to show.
+
+    Of two Python programs only what they do is compared: comments and layout, which a rewriting
+    by machine loses, are left out.
+    """
+    before, after = _without_layout(before), _without_layout(after)
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), names[0], names[1], lineterm=""
     )
@@ -126,6 +132,13 @@ def diff(before: str, after: str, names: tuple[str, str]) -> Text:
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
         text.append(line + "\n", style=style)
     return text if text else Text("The program is unchanged.\n")
+
+
+def _without_layout(source: str) -> str:
+    try:
+        return ast.unparse(ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError):
+        return source
 
 
 def measured_as_data(measured: Measured) -> dict[str, object]:
