@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +23,14 @@ MUTATION_BANNER = (
     "These numbers say nothing about STOP with a language model."
 )
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+# A file or a pipe has no width of its own.
+PIPED_WIDTH = 110
+
+out = Console(
+    highlight=False,
+    soft_wrap=not sys.stdout.isatty(),
+    width=None if sys.stdout.isatty() else PIPED_WIDTH,
+)
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
@@ -41,7 +49,7 @@ def shown(outcome: Outcome) -> str:
 
 def rounds_table(rounds: Sequence[Round]) -> Table:
     """One line per round of Algorithm 1."""
-    table = Table(title="Rounds: meta-utility of the improver in force, ± standard error")
+    table = _table("Rounds: meta-utility of the improver in force, ± standard error")
     for header in ("t", "improver", "validation", "sealed test"):
         table.add_column(header, no_wrap=True)
     table.add_column("what happened", ratio=1)
@@ -57,14 +65,17 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
 
 
 def rows_table(rows: Sequence[Row], title: str) -> Table:
-    """Improvers side by side on sealed instances, differences to the first line."""
-    table = Table(title=f"{title}, sealed test instances: normalised utility, ± standard error")
+    """Improvers side by side on sealed instances, differences to the first line.
+
+    `same` counts how often an improver returned its input.
+    """
+    table = _table(f"{title}, sealed test instances: normalised utility, ± standard error")
     for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
-        table.add_column(task.replace("_", " "))
-    for header in ("un-changed", "calls", "scores"):
-        table.add_column(header, justify="right")
+        table.add_column(task.replace("_", " "), min_width=6, justify="right")
+    for header in ("same", "calls", "scores"):
+        table.add_column(header, min_width=len(header), justify="right")
     for row in rows:
         by_task = row.measured.by_task
         items = row.measured.items
@@ -83,7 +94,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
 
 def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
     """One line per improver on a single task."""
-    table = Table(title=f"{task}: utility of the returned program, ± standard error")
+    table = _table(f"{task}: utility of the returned program, ± standard error")
     for header in ("improver", "validation", "sealed test"):
         table.add_column(header, no_wrap=True)
     for header in ("calls", "responses", "scores"):
@@ -98,6 +109,11 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
             str(one.utility_calls),
         )
     return table
+
+
+def _table(title: str) -> Table:
+    """Few lines, so that the numbers fit into 80 columns."""
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
 
 
 def spent_line(run: Run, seconds: float) -> str:
