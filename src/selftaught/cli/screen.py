@@ -73,7 +73,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
     for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
-        table.add_column(task.replace("_", " "), min_width=6, justify="right")
+        table.add_column(task.replace("_", " "), min_width=7, justify="right")
     for header in ("same", "calls", "scores"):
         table.add_column(header, min_width=len(header), justify="right")
     for row in rows:
@@ -113,7 +113,14 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
 
 def _table(title: str) -> Table:
     """Few lines, so that the numbers fit into 80 columns."""
-    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def spent_line(run: Run, seconds: float) -> str:
