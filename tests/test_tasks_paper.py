@@ -272,7 +272,11 @@ def test_zeros_and_ones_of_another_shape_or_kind_are_refused(name: str, bad: str
 
 
 @pytest.mark.parametrize("name", sorted(LENGTHS))
-@pytest.mark.parametrize("make", [list, tuple, np.array, lambda b: np.array(b) == 1], ids=repr)
+@pytest.mark.parametrize(
+    "make",
+    [list, tuple, np.array, lambda b: np.array(b) == 1],
+    ids=["list", "tuple", "array", "booleans"],
+)
 def test_lists_tuples_arrays_and_booleans_are_taken(name: str, make: Callable[..., Any]) -> None:
     score, _ = run(name, lambda *args: make([0, 1] * 200)[: LENGTHS[name](*args)], instances=4)
     assert not score.failures
