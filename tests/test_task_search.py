@@ -233,7 +233,8 @@ def test_tsp_val_test_and_repeats_share_no_instance() -> None:
         for repeat in range(3)
         for i in range(task.file.splits[split].instances)
     }
-    assert len(seen) == 3 * (8 + 24)
+    per_repeat = sum(task.file.splits[split].instances for split in ("val", "test"))
+    assert len(seen) == 3 * per_repeat > 0
 
 
 def test_tsp_distances_are_symmetric_whole_numbers() -> None:
