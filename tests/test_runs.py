@@ -127,6 +127,28 @@ def test_a_stopped_run_resumes_to_the_same_result_and_asks_nothing_twice(
         assert read_history(opened, "latest").row.status == "done"
 
 
+def test_an_improver_scored_twice_at_once_is_applied_once(toy_folder: Path, tmp_path: Path) -> None:
+    """Equal improvers share their jobs' names: run side by side they would mix up their answers."""
+    twins = (
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    if 'def improve' in initial_solution:\n"
+        "        text = initial_solution + '# another\\n'\n"
+        "        a, b, c = utility.map([text] * 3)\n"
+        "        assert a == b == c\n"
+        "        return text\n"
+        "    return language_model.prompt('e', initial_solution)[0] and initial_solution\n"
+    )
+    model = CountingModel()
+    improvers = (("twins", twins),)
+    run = start(
+        config(toy_folder, improvers=improvers, rounds=1), str(tmp_path / "s.db"), model=model
+    )
+    assert run.rounds[1].candidate is not None
+    assert run.rounds[1].utility_calls == 3
+    asked = [key for key in model.keys if f"validation/{run.rounds[1].candidate.hash}" in key]
+    assert len(asked) == run.config.repeats
+
+
 def test_resuming_a_finished_run_asks_nothing(toy_folder: Path, tmp_path: Path) -> None:
     store = str(tmp_path / "s.db")
     first = start(config(toy_folder), store)

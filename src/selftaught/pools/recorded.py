@@ -8,6 +8,7 @@ scoring is deterministic by seed, so they are scored once.
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import msgspec
@@ -50,29 +51,38 @@ class RecordedPool:
         """Score a program, once per block of instances however often it is asked for."""
         task = f"{job.task.name}@{job.task.digest}"
         key = evaluation_key(task, job.split, job.repeat, job.solution.hash)
+
+        def recorded() -> Outcome | None:
+            return self._journal.recorded_evaluation(task, job.split, job.repeat, job.solution.hash)
+
+        outcome, is_new = self._once(f"score {key}", recorded, lambda: self._score_now(job, task))
         with self._lock:
-            recorded = self._journal.recorded_evaluation(
-                task, job.split, job.repeat, job.solution.hash
-            )
-            if recorded is not None:
-                self.reused += 1
-                return recorded
+            self.scored += is_new
+            self.reused += not is_new
+        return outcome
+
+    def _once(
+        self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
+    ) -> tuple[Outcome, bool]:
+        """The recorded outcome, or that of who is computing it, or computed now (then True)."""
+        with self._lock:
+            found = recorded()
+            if found is not None:
+                return found, False
             running = self._running.get(key)
             if running is None:
                 mine: Future[Outcome] = Future()
                 self._running[key] = mine
-            else:
-                self.reused += 1
         if running is not None:
-            return running.result()
+            return running.result(), False
         try:
-            outcome = self._score_now(job, task)
+            outcome = compute()
         except BaseException as error:
             mine.set_exception(error)
             raise
         else:
             mine.set_result(outcome)
-            return outcome
+            return outcome, True
         finally:
             with self._lock:
                 del self._running[key]
@@ -92,15 +102,22 @@ class RecordedPool:
             ),
             texts=(job.solution.source,),
         )
-        self.scored += 1
         return outcome
 
     def improve(self, job: ImproveJob) -> Outcome:
-        """Run an improve job, or return how it ended where that is recorded."""
-        recorded = self._journal.recorded_improvement(job.key)
-        if recorded is not None:
-            job.account.restore(recorded.calls, recorded.responses, recorded.utility_calls)
-            return recorded.outcome
+        """Run an improve job once; a second one under its key gets the same outcome and bill."""
+
+        def recorded() -> Outcome | None:
+            event = self._journal.recorded_improvement(job.key)
+            return None if event is None else event.outcome
+
+        outcome, _ = self._once(f"improve {job.key}", recorded, lambda: self._improve_now(job))
+        bill = self._journal.recorded_improvement(job.key)
+        if bill is not None:
+            job.account.restore(bill.calls, bill.responses, bill.utility_calls)
+        return outcome
+
+    def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check_stop()
         started = time.monotonic()
         outcome = self._pool.improve(self._observed(job))
