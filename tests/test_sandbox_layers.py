@@ -1,6 +1,9 @@
 """The layers of the sandbox: each set holds, and without them the same attempts succeed."""
 
+import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -188,3 +191,26 @@ def test_an_end_of_the_pipe_is_told_apart_from_a_refusal() -> None:
             call(zygote, "import os", "os._exit(3)")
     finally:
         zygote.close()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux's unshare")
+def test_a_machine_without_user_namespaces_takes_the_next_set(tmp_path: Path) -> None:
+    """As in a container that forbids them: told at once, and still contained."""
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces && "
+        f"exec {sys.executable} -m selftaught doctor --json"
+    )
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if not done.stdout:
+        pytest.skip(f"no namespace to try it in: {done.stderr.strip()}")
+    report = json.loads(done.stdout)
+    assert report["layers"] == ["parent_death", "landlock", "seccomp"]
+    assert report["safe"] is True
+    assert done.returncode == 0

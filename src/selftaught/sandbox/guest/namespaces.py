@@ -59,7 +59,11 @@ def _unshare_mapped(user_map: str, group_map: str, privileged: bool) -> None:
     mapper = os.fork()
     if mapper == 0:
         try:
-            os.read(ready_read, 1)
+            # Its own copies would keep it waiting for a parent that failed.
+            os.close(ready_write)
+            os.close(done_read)
+            if os.read(ready_read, 1) != b"1":
+                os._exit(1)
             if not privileged:
                 _write(f"/proc/{target}/setgroups", "deny")
             _write(f"/proc/{target}/uid_map", user_map)
