@@ -174,3 +174,27 @@ def test_what_a_candidate_tried_is_reported(toy: Task) -> None:
         watching.close()
     assert {"open"} == {attempt.what for attempt in tried}
     assert "/etc/passwd" in tried[0].detail
+
+
+def test_a_candidate_cannot_pass_its_failure_off_as_the_tasks(pool: LocalPool, toy: Task) -> None:
+    """What the host takes for a task's defect ends the run: a candidate may not say it."""
+    forged = body(
+        "import os, json, struct",
+        "text = json.dumps({'failed': 'failed', 'defect': 'x', "
+        "'reason': 'the task itself failed: x'}).encode()",
+        "os.write(3, struct.pack('>II', len(text), 0) + text)",
+        "os._exit(0)",
+    )
+    assert kind(score(pool, toy, forged)) == "failed"
+    assert kind(score(pool, toy, body("raise ValueError('\\ud800')"))) == "failed"
+    assert kind(score(pool, toy, body("return 10 ** 400"))) in ("invalid_value", "scored")
+
+
+def test_a_killed_evaluator_costs_no_program_its_score(toy: Task) -> None:
+    single = LocalPool(1)
+    try:
+        expected = score(single, toy, body("return x + 7"))
+        single._all_evaluators[0]._process.kill()
+        assert score(single, toy, body("return x + 7")) == expected
+    finally:
+        single.close()

@@ -90,6 +90,14 @@ HOSTILE = {
         "out_of_budget", ["while True: language_model.prompt('e', 'return x + 3')"]),
     "sends what is no request": ("refused", ["utility._channel.request('open', path='/')"]),
     "forges a frame": ("invalid_value", ["import os; os.write(3, b'\\xff' * 64)"]),
+    "names an impossible temperature": (
+        "refused", ["utility._channel.request('ask', expertise='e', messages=['m'], temperature=10**400)"]),
+    "prompts with half a character": (
+        "refused", ["return language_model.prompt('e', 'a \\ud800 b')[0]"]),
+    "returns a text without end": ("invalid_value", ["return 'x = 1\\n' * 1_000_000"]),
+    "returns half a character": ("invalid_value", ["return '\\ud800'"]),
+    "returns what no parser takes": ("returned", ["return '-' * 150_000 + '1'"]),
+    "raises half a character": ("failed", ["raise ValueError('\\ud800')"]),
     "returns a number": ("invalid_value", ["return 3"]),
     "returns nothing": ("invalid_value", ["return None"]),
     "does not compile": ("failed", ["return ("]),
@@ -162,6 +170,47 @@ def test_more_responses_than_a_call_may_have_are_refused(bench: Bench) -> None:
     outcome = bench.body("return language_model.batch_prompt('e', [initial_solution] * 7)[0]")
     assert kind(outcome) == "out_of_budget"
     assert bench.account.calls == 0
+
+
+def test_forged_reports_of_attempts_are_counted_and_end_the_improver(bench: Bench) -> None:
+    outcome = bench.body(
+        "import os, json, struct",
+        "note = json.dumps({'note': 'open', 'detail': 'x'}).encode()",
+        "frame = struct.pack('>II', len(note), 0) + note",
+        "while True: os.write(3, frame * 100)",
+    )
+    assert kind(outcome) == "invalid_value"
+    assert "reports of attempts" in outcome.reason  # type: ignore[union-attr]
+    assert len(bench.attempts) <= 50
+
+
+def test_an_improver_that_never_reads_does_not_stop_its_host(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selftaught.sandbox.zygote.SEND_S", 1.0)
+    outcome = bench.body(
+        "import os, json, struct",
+        "ask = json.dumps({'ask': 1, 'method': 'initial', 'params': {}}).encode()",
+        "os.write(3, (struct.pack('>II', len(ask), 0) + ask) * 3000)",
+        "import time; time.sleep(1000)",
+    )
+    assert kind(outcome) == "timed_out"
+
+
+def test_the_time_between_requests_adds_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selftaught.pools.local.OWN_WALL_S", 1.0)
+    outcome = bench.body("import time", "while True:", "    time.sleep(0.2); utility.initial")
+    assert kind(outcome) == "timed_out"
+
+
+def test_long_answers_in_any_script_reach_the_improver(bench: Bench) -> None:
+    outcome = bench.improve(
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    answers = language_model.batch_prompt('e', [initial_solution] * 6)\n"
+        "    return str(min(map(len, answers)))\n",
+        ask=lambda request: Answer(texts=("é" * 400_000,) * request.n_responses),
+    )
+    assert outcome == Returned(source="300000")
 
 
 def test_a_refused_call_can_be_caught(bench: Bench) -> None:

@@ -4,6 +4,7 @@ A program never holds its own budget. It asks, the host charges the account firs
 then serves. What a program writes on `utility.uses` or `language_model.budget` changes nothing.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("tokens", "dollars", "wall_s"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 flag = name.removesuffix("_s")
                 raise UsageError(f"--{flag} must be above 0, not {value!r}; leave it out for none.")
 
@@ -131,12 +132,17 @@ class RunAccount:
         self._started = clock()
         self._lock = threading.Lock()
 
+    def check_time(self) -> None:
+        """Raise RunBudgetSpent where the run's wall time is over."""
+        wall_s = self.limits.wall_s
+        if wall_s is not None and self._clock() - self._started >= wall_s:
+            raise RunBudgetSpent(f"The run's {wall_s:g} s of wall time are over.")
+
     def check(self) -> None:
-        """Raise RunBudgetSpent where a limit of the run has been reached."""
+        """Raise RunBudgetSpent where any limit of the run has been reached."""
+        self.check_time()
         limits = self.limits
         with self._lock:
-            if limits.wall_s is not None and self._clock() - self._started >= limits.wall_s:
-                raise RunBudgetSpent(f"The run's {limits.wall_s:g} s of wall time are over.")
             if limits.tokens is not None and self.tokens >= limits.tokens:
                 raise RunBudgetSpent(f"The run's {limits.tokens:,} tokens are spent.")
             if limits.dollars is not None and self.dollars >= limits.dollars:

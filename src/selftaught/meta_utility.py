@@ -163,10 +163,13 @@ class MetaUtility:
             functools.partial(self._item, improver, measurement, task, repeat)
             for task, repeat in places
         ]
-        # A broken improver breaks on the first two tasks; the rest need not be tried.
-        items = run_all(calls[:2])
-        if not all(_failed(item) for item in items):
-            items += run_all(calls[2:]) if len(calls) > 2 else []
+        if measurement is VALIDATION:
+            # Broken on the first two: a round has many such candidates, and none is accepted.
+            items = run_all(calls[:2])
+            if len(calls) > 2 and not all(_failed(item) for item in items):
+                items += run_all(calls[2:])
+        else:
+            items = run_all(calls)
         measured = Measured(improver=improver.hash, outcome=_average(items), items=tuple(items))
         self._on_measured(measurement, measured)
         return measured

@@ -62,7 +62,7 @@ def check_program(source: str, entry_point: str, where: str) -> Solution:
     solution = Solution.admit(source, entry_point)
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         at = f" at line {line}" if line else ""
         raise SolutionError(f"{where} is not valid Python{at}: {error}.") from error

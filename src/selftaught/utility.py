@@ -222,5 +222,5 @@ def standard_error(values: tuple[float, ...] | list[float]) -> float:
 def _as_float(result: object) -> float:
     try:
         return float(result)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

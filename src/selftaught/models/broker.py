@@ -7,9 +7,10 @@ what was answered before: a resumed run pays for no answer twice.
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from selftaught.budget import RunAccount
-from selftaught.errors import Interrupted, RequestRejected
+from selftaught.errors import RequestRejected
 from selftaught.events import Answered, Paused
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
 from selftaught.store.event_store import text_hash
@@ -22,17 +23,21 @@ class Broker:
     Args:
         model: answers what the record does not hold.
         journal: where answers are found and recorded.
-        account: the run's spending; recorded answers count into it as they did when paid.
-        stop: set when the run is told to stop; nothing new is asked then.
+        account: the run's spending; of a resumed run it holds what was recorded as paid.
+        check: raises where the run is told to stop; asked before anything new is.
     """
 
     def __init__(
-        self, model: LanguageModel, journal: Journal, account: RunAccount, stop: threading.Event
+        self,
+        model: LanguageModel,
+        journal: Journal,
+        account: RunAccount,
+        check: Callable[[], None],
     ) -> None:
         self._model = model
         self._journal = journal
         self._account = account
-        self._stop = stop
+        self._check = check
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self.live_calls = 0
@@ -54,14 +59,10 @@ class Broker:
         recorded = self._journal.recorded_answer(job, content, occurrence)
         if recorded is not None and len(recorded[1]) == request.n_responses:
             event, texts = recorded
-            self._account.record(
-                event.prompt_tokens + event.completion_tokens, event.dollars or 0.0
-            )
             with self._lock:
                 self.replayed_calls += 1
             return Answer(texts=texts, usage=_usage(event), truncated=event.truncated)
-        if self._stop.is_set():
-            raise Interrupted("The run was told to stop.")
+        self._check()
         self._account.check()
         started = time.monotonic()
         try:

@@ -15,6 +15,8 @@ _FENCE = re.compile(r"```([A-Za-z0-9_+#.-]*)")
 _MOST_CHARS_READ = 500_000
 _MOST_CHARS_PARSED = 2_000_000
 _LEAST_PRICE = 2_000
+# An edit looks at all of a program: of a long one it would take the host seconds.
+_MOST_CHARS_EDITED = 30_000
 
 
 class Programs(NamedTuple):
@@ -41,7 +43,7 @@ def read_programs(message: str) -> Programs:
     for text, tree in fenced_programs(message):
         defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         if program is None:
-            if defined:
+            if defined and len(text) <= _MOST_CHARS_EDITED:
                 program, names = text, defined
         elif defined & names and text != program and text not in donors:
             donors.append(text)

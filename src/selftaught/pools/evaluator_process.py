@@ -13,7 +13,6 @@ import msgspec
 
 from selftaught.errors import SandboxUnavailable, TaskError
 from selftaught.pool import Attempt, ScoreJob
-from selftaught.sandbox.evaluator import DEFECT
 from selftaught.sandbox.guest import wire
 from selftaught.utility import Failed, Outcome
 
@@ -73,20 +72,28 @@ class EvaluatorProcess:
         limits = job.task.file.limits
         instances = job.task.split(job.split).instances
         allowed_s = SCORER_GRACE_S + instances * limits.wall_cap_s
-        try:
-            self._frames.send(request)
-            reply = self._receive(time.monotonic() + allowed_s)
-        except wire.Overdue:
-            self._restart()
-            return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
-        except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
-            code = self._restart()
-            reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
-            return Failed(reason=reason), []
+        reply: dict[str, Any] | None = None
+        for is_last in (False, True):
+            try:
+                self._frames.send(request)
+                reply = self._receive(time.monotonic() + allowed_s)
+                break
+            except wire.Overdue:
+                self._restart()
+                return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
+            except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
+                # Once may be the machine's doing, which is no outcome of the program.
+                code = self._restart()
+                if is_last:
+                    reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
+                    return Failed(reason=reason), []
+        assert reply is not None
         attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
+        if "defect" in reply:
+            raise TaskError(
+                f"Task {job.task.name!r} itself failed: {reply['defect']}. `check-task` shows more."
+            )
         outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
-        if isinstance(outcome, Failed) and outcome.reason.startswith(DEFECT):
-            raise TaskError(f"Task {job.task.name!r}: {outcome.reason}. `check-task` shows more.")
         return outcome, attempts
 
     def _receive(self, deadline: float) -> dict[str, Any]:

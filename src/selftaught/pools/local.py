@@ -3,10 +3,12 @@
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 
+from selftaught.errors import SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.session import RequestRefused, Session
@@ -14,9 +16,12 @@ from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failur
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
+from selftaught.solution import Solution
 from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
 IMPROVER_MODULES = ("numpy",)
+# Seconds by the clock that an improver may take between its requests, all of them together.
+OWN_WALL_S = 120.0
 
 
 class LocalPool:
@@ -104,22 +109,28 @@ class LocalPool:
     ) -> Outcome | None:
         """Exchange messages until the guest is done; None for a load without a value."""
         cpu_end = child.cpu_s() + cpu_s
+        own_s = 0.0
         while True:
             try:
                 with self._slot():
+                    began = time.monotonic()
                     child.send(message)
                     reply = child.receive(
                         cpu_limit_s=cpu_end - child.cpu_s(),
-                        wall_limit_s=wall_s,
+                        wall_limit_s=min(wall_s, OWN_WALL_S - own_s),
                         on_attempt=session.note,
                     )
+                    own_s += time.monotonic() - began
                 if "ask" not in reply:
                     return _result(reply)
                 message = session.serve(reply)
             except CpuLimitReached:
                 return TimedOut(reason=f"more than {cpu_s:g} s of CPU time")
             except wire.Overdue:
-                return TimedOut(reason=f"no request for {wall_s:g} s by the clock")
+                return TimedOut(
+                    reason=f"over {wall_s:g} s by the clock without a request, "
+                    f"or over {OWN_WALL_S:g} s of its own in all"
+                )
             except RequestRefused as refusal:
                 return Refused(reason=str(refusal))
 
@@ -141,8 +152,13 @@ class LocalPool:
             self._all_evaluators.append(evaluator)
         try:
             yield evaluator
-        finally:
+        except SandboxUnavailable:
+            # It could not be started again: nobody may use its descriptors, which are closed.
+            raise
+        except BaseException:
             self._evaluators.put(evaluator)
+            raise
+        self._evaluators.put(evaluator)
 
     def _zygote(self) -> Zygote:
         with self._starting:
@@ -161,6 +177,7 @@ def _result(reply: dict[str, object]) -> Outcome | None:
         return None
     if not isinstance(value, str):
         return InvalidValue(reason=f"an improver must return a text, not {type(value).__name__}")
-    if not value.strip():
-        return InvalidValue(reason="an improver must return a text that is not empty")
-    return Returned(source=value)
+    try:
+        return Returned(source=Solution.admit(value, "").source)
+    except SolutionError as error:
+        return InvalidValue(reason=str(error))

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 
 import msgspec
 
-from selftaught.errors import Interrupted
 from selftaught.events import (
     Attempted,
     BudgetRefused,
@@ -34,14 +33,15 @@ class RecordedPool:
     Args:
         pool: runs what is not recorded.
         journal: where outcomes are found and recorded.
-        stop: set when the run is told to stop; no job is begun then.
+        check: raises where the run is told to stop or its time is over; asked before every job,
+            and before every request of an improver that is served.
     """
 
-    def __init__(self, pool: Pool, journal: Journal, stop: threading.Event) -> None:
+    def __init__(self, pool: Pool, journal: Journal, check: Callable[[], None]) -> None:
         self.slots = pool.slots
         self._pool = pool
         self._journal = journal
-        self._stop = stop
+        self._check = check
         self._running: dict[str, Future[Outcome]] = {}
         self._lock = threading.Lock()
         self.scored = 0
@@ -88,7 +88,7 @@ class RecordedPool:
                 del self._running[key]
 
     def _score_now(self, job: ScoreJob, task: str) -> Outcome:
-        self._check_stop()
+        self._check()
         started = time.monotonic()
         outcome = self._pool.score(job)
         self._journal.record(
@@ -118,7 +118,7 @@ class RecordedPool:
         return outcome
 
     def _improve_now(self, job: ImproveJob) -> Outcome:
-        self._check_stop()
+        self._check()
         started = time.monotonic()
         outcome = self._pool.improve(self._observed(job))
         account = job.account
@@ -155,6 +155,7 @@ class RecordedPool:
         calls = itertools.count(1)
 
         def utility(solution: Solution) -> Outcome:
+            self._check()
             call = next(calls)
             outcome = job.utility(solution)
             self._journal.record_once(
@@ -170,12 +171,14 @@ class RecordedPool:
             )
             return outcome
 
+        def initial_outcome() -> Outcome:
+            self._check()
+            return job.initial_outcome()
+
         def on_attempt(attempt: Attempt) -> None:
             self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
             job.on_attempt(attempt)
 
-        return msgspec.structs.replace(job, utility=utility, on_attempt=on_attempt)
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Interrupted("The run was told to stop.")
+        return msgspec.structs.replace(
+            job, utility=utility, initial_outcome=initial_outcome, on_attempt=on_attempt
+        )

@@ -4,7 +4,6 @@ The session knows nothing of where the guest runs; any pool can use it.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,8 @@ from selftaught.solution import MAX_SOURCE_CHARS, Solution
 from selftaught.utility import FAILURES, InvalidValue, Outcome, OutOfBudget, Scored, kind, number
 
 MAX_PROMPT_CHARS = 400_000
+MAX_ANSWER_CHARS = 1_800_000
+MAX_TEMPERATURE = 100.0
 MAX_TEXTS = 1_000
 
 
@@ -117,11 +118,15 @@ class Session:
             or not 1 <= len(messages) <= MAX_TEXTS
             or not all(isinstance(text, str) for text in messages)
             or not isinstance(temperature, (int, float))
-            or not math.isfinite(temperature)
+            or not abs(temperature) <= MAX_TEMPERATURE
         ):
             raise RequestRefused("a prompt must be a text, with a number as temperature")
         if sum(map(len, messages)) + len(expertise) > MAX_PROMPT_CHARS * len(messages):
             raise RequestRefused(f"a prompt of more than {MAX_PROMPT_CHARS:,} characters")
+        try:
+            "".join([expertise, *messages]).encode()
+        except UnicodeEncodeError as error:
+            raise RequestRefused(f"a prompt must be valid Unicode: {error}") from error
         messages = [without_addresses(message) for message in messages]
         self.job.account.charge_call(len(messages))
         texts = self._ask_grouped(expertise, messages, min(2.0, max(0.0, float(temperature))))
@@ -143,9 +148,11 @@ class Session:
         ]
         answers = run_all([functools.partial(self.job.ask, request) for request in requests])
         texts = [""] * len(messages)
+        # All of them go back in one frame.
+        most_chars = min(2 * MAX_SOURCE_CHARS, MAX_ANSWER_CHARS // len(messages))
         for indices, answer in zip(places.values(), answers, strict=True):
             for i, text in zip(indices, answer.texts, strict=True):
-                texts[i] = text[: 2 * MAX_SOURCE_CHARS]
+                texts[i] = text[:most_chars]
         return texts
 
     def note(self, attempt: Attempt) -> None:

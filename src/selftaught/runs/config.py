@@ -68,6 +68,8 @@ def check_config(config: RunConfig) -> None:
         raise UsageError(f"--repeats must be at least 1, not {config.repeats}.")
     if config.sealed_repeats < 1:
         raise UsageError(f"--sealed-repeats must be at least 1, not {config.sealed_repeats}.")
+    if config.slots is not None and config.slots < 1:
+        raise UsageError(f"--slots must be at least 1, not {config.slots}.")
     if config.accept not in ACCEPT:
         known = ", ".join(ACCEPT)
         raise UsageError(f"There is no acceptance rule {config.accept!r}; there are: {known}.")

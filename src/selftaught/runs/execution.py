@@ -64,19 +64,21 @@ class Execution:
         config = self.config
         result = Run(id=journal.run, config=config)
         self._journal = journal
+        self.account.record(journal.tokens, journal.dollars)
         if journal.recorded:
             journal.record(RunResumed(recorded=journal.recorded))
         else:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
-        pool = LocalPool(
-            config.slots,
-            allow_weak_sandbox=config.allow_weak_sandbox,
-            on_attempt=lambda program, attempt: self._candidate_tried(journal, program, attempt),
-        )
-        recorded = RecordedPool(pool, journal, self.stop)
-        broker = Broker(self.model, journal, self.account, self.stop)
+        recorded: RecordedPool | None = None
+        broker = Broker(self.model, journal, self.account, self._check)
         try:
+            pool = LocalPool(
+                config.slots,
+                allow_weak_sandbox=config.allow_weak_sandbox,
+                on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
+            )
+            recorded = RecordedPool(pool, journal, self._check)
             _COMMANDS[config.command](self, result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
@@ -88,12 +90,13 @@ class Execution:
             journal.record(RunEnded(status="failed", reason=f"{type(error).__name__}: {error}"))
             raise
         finally:
-            recorded.close()
+            if recorded is not None:
+                recorded.close()
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
-            "scored": recorded.scored,
-            "reused_scores": recorded.reused,
+            "scored": recorded.scored if recorded else 0,
+            "reused_scores": recorded.reused if recorded else 0,
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
         }
@@ -205,6 +208,12 @@ class Execution:
             pool,
             on_done=on_done,
         )
+
+    def _check(self) -> None:
+        """Raise where the run is told to stop, or its time is over."""
+        if self.stop.is_set():
+            raise Interrupted("The run was told to stop.")
+        self.account.check_time()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:

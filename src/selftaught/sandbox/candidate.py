@@ -24,6 +24,8 @@ from selftaught.utility import (
 
 LOAD_CPU_S = 2.0
 LOAD_WALL_S = 20.0
+# A first call no larger than this is sent along with the program: it fits into an empty socket.
+ALONG_BYTES = 32_768
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
@@ -58,8 +60,6 @@ class SandboxedCandidate:
         if self._broken is not None:
             raise self._broken
         self._calls += 1
-        if self._child is None:
-            self._load()
         limit_s = self._limits.time_s if time_limit_s is None else time_limit_s
         message = {
             "op": "call",
@@ -69,7 +69,10 @@ class SandboxedCandidate:
             "seed": self._seed + 7919 * self._calls,
         }
         wall_s = self._limits.wall_cap_s if time_limit_s is None else 10 * time_limit_s + 1
-        return self._exchange(message, limit_s, wall_s)
+        frame = _encoded(message)
+        if self._child is None:
+            frame = self._load(frame)
+        return self._exchange(frame, limit_s, wall_s)
 
     def close(self) -> None:
         """Kill the child."""
@@ -77,7 +80,12 @@ class SandboxedCandidate:
             child, self._child = self._child, None
             child.close()
 
-    def _load(self) -> None:
+    def _load(self, first_call: bytes) -> bytes:
+        """Fork a child and load the program; return what of the first call is yet to be sent.
+
+        A small one goes along, which saves the child and the host one turn of waiting for each
+        other. It runs after the load; a load that fails ends the child, and the call with it.
+        """
         self._child = self._zygote.fork(self._limits.memory_bytes)
         message = {
             "op": "load",
@@ -85,17 +93,20 @@ class SandboxedCandidate:
             "work": self._limits.work,
             "seed": self._seed,
         }
+        along = first_call if len(first_call) <= ALONG_BYTES else b""
         try:
-            self._exchange(message, LOAD_CPU_S, LOAD_WALL_S)
+            self._exchange(_encoded(message) + along, LOAD_CPU_S, LOAD_WALL_S)
         except CandidateError as error:
+            self.close()
             self._broken = error
             raise
+        return first_call[len(along) :]
 
-    def _exchange(self, message: dict[str, Any], cpu_s: float, wall_s: float) -> Any:
+    def _exchange(self, frames: bytes, cpu_s: float, wall_s: float) -> Any:
         child = self._child
         assert child is not None
         try:
-            child.send(message)
+            child.send_frames(frames)
             reply = child.receive(
                 cpu_limit_s=cpu_s, wall_limit_s=wall_s, on_attempt=self.attempts.append
             )
@@ -118,6 +129,13 @@ class SandboxedCandidate:
         raise CandidateError(failure)
 
 
+def _encoded(message: dict[str, Any]) -> bytes:
+    try:
+        return wire.encode(message)
+    except wire.WireError as error:
+        raise CandidateError(InvalidValue(reason=str(error))) from None
+
+
 def without_addresses(text: str) -> str:
     """The text with memory addresses (`<function f at 0x7f...>`) made the same on every run.
 
@@ -126,9 +144,15 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub(" at 0x0", text)
 
 
+def printable(text: str) -> str:
+    """The text with what is no valid Unicode replaced, fit for the store."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def claimed_failure(reply: dict[str, Any]) -> Failure:
     """The failure that a child reports of itself; whatever it claims, it is no success."""
-    reason = without_addresses(str(reply.get("reason", "the child sent no value"))[:600])
+    reason = str(reply.get("reason", "the child sent no value"))[:600]
+    reason = printable(without_addresses(reason))
     return _CLAIMED.get(str(reply.get("failed")), Failed)(reason=reason)
 
 

@@ -14,20 +14,16 @@ from typing import Any
 import msgspec
 
 from selftaught.pool import Attempt
-from selftaught.sandbox.candidate import SandboxedCandidate
+from selftaught.sandbox.candidate import SandboxedCandidate, printable
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import Zygote
 from selftaught.task import TaskFile
 from selftaught.utility import (
     CandidateError,
-    Failed,
     Outcome,
     Split,
     scored,
 )
-
-# How the reason of a failure begins that is the task's own and no candidate's.
-DEFECT = "the task itself failed"
 
 
 class Evaluator:
@@ -42,7 +38,11 @@ class Evaluator:
         """Score what a request asks for; returns the outcome as JSON text, and attempts."""
         file = msgspec.json.decode(request["file"], type=TaskFile)
         attempts: list[Attempt] = []
-        outcome = self._score(request, file, attempts)
+        try:
+            outcome = self._score(request, file, attempts)
+        except Exception as error:  # noqa: BLE001 - a task's defect is told, and ends nothing here
+            # A key of its own: no reason that a candidate makes up can pass for this.
+            return {"defect": printable(f"{type(error).__name__}: {error}")}
         return {
             "outcome": msgspec.json.encode(outcome).decode(),
             "attempts": [[a.what, a.detail] for a in attempts[:50]],
@@ -65,8 +65,6 @@ class Evaluator:
             result = utility.score(candidate, split, request["seed"], **file.parameters)
         except CandidateError as error:
             return error.outcome
-        except Exception as error:  # noqa: BLE001 - a scorer's defect is told, and ends nothing here
-            return Failed(reason=f"{DEFECT}: {type(error).__name__}: {error}")
         finally:
             if candidate is not None:
                 attempts.extend(candidate.attempts)

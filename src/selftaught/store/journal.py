@@ -38,6 +38,7 @@ class Journal:
     Attributes:
         run: the id of the run.
         recorded: how many events the run held at construction; 0 for a new one.
+        tokens, dollars: what all recorded answers cost.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Journal:
         self._improved: set[str] = set()
         self._once: set[tuple[str, str]] = set()
         self.recorded = 0
+        self.tokens = 0
+        self.dollars = 0.0
         for seq, _, event in store.events(run):
             self._index(event)
             self.recorded = seq
@@ -128,6 +131,8 @@ class Journal:
     def _index(self, event: AnyEvent) -> None:
         match event:
             case Answered():
+                self.tokens += event.prompt_tokens + event.completion_tokens
+                self.dollars += event.dollars or 0.0
                 self._answers[event.job, event.content_hash, event.occurrence] = event
             case Evaluated():
                 self._outcomes[event.key] = _packed_if_small(event.outcome)

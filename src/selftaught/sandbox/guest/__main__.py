@@ -45,8 +45,8 @@ class Zygote:
         rooted = False
         if "namespaces" in wanted:
             rooted = namespaces.enter()
-        elif "parent_death" in wanted:
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Without them this process asks for no signal at its parent's death: the kernel would send
+        # one when the thread ends that started it. The end of the socket ends it instead.
         if sys.platform == "linux":
             self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         if "namespaces" in wanted:
@@ -63,6 +63,7 @@ class Zygote:
             module = types.ModuleType(name)
             exec(compile(source, f"<{name}>", "exec"), module.__dict__)
             sys.modules[name] = module
+        runner.rehearse()
         if "landlock" in wanted:
             paths = [*config["read_paths"], *config["module_paths"]]
             devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
@@ -81,14 +82,13 @@ class Zygote:
 
     def serve(self) -> None:
         """Answer commands for ever."""
+        operations = {"fork": self.fork, "reap": self.reap}
         while packet := self.control.recv(PACKET_BYTES):
             command = json.loads(packet)
-            if command["op"] == "fork":
-                self._fork(command)
-            else:
-                self._reap(command["pid"])
+            operations[command["op"]](command)
 
-    def _fork(self, command: dict[str, Any]) -> None:
+    def fork(self, command: dict[str, Any]) -> None:
+        """Fork a child and send the host its socket and pidfd."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -104,6 +104,14 @@ class Zygote:
         ours.close()
 
     def _run_child(self, theirs: socket.socket, command: dict[str, Any]) -> NoReturn:
+        self.limit_child(command)
+        channel, ruleset = self.keep_descriptors(theirs.fileno())
+        self.restrict_child(ruleset)
+        runner.serve(channel, self.read_paths)
+        os._exit(0)
+
+    def limit_child(self, command: dict[str, Any]) -> None:
+        """Make the calling process a session of its own, with its limits."""
         os.setsid()
         if self.filter is None or not self.layers.get("namespaces"):
             _die_with_parent()
@@ -124,22 +132,30 @@ class Zygote:
             number = getattr(resource, name, None)
             if number is not None:
                 resource.setrlimit(number, (value, value))
-        channel = os.dup2(theirs.fileno(), 3)
-        if self.ruleset is not None:
-            ruleset = os.dup2(self.ruleset, 4)
-        os.closerange(4 if self.ruleset is None else 5, 4096)
+
+    def keep_descriptors(self, channel: int) -> tuple[int, int | None]:
+        """Close all descriptors but stdio, the channel and the ruleset; return those two."""
+        kept = os.dup2(channel, 3)
+        if self.ruleset is None:
+            os.closerange(4, 4096)
+            return kept, None
+        ruleset = os.dup2(self.ruleset, 4)
+        os.closerange(5, 4096)
+        return kept, ruleset
+
+    def restrict_child(self, ruleset: int | None) -> None:
+        """Put the calling process under Landlock and seccomp, for good."""
         if sys.platform == "linux":
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        if self.ruleset is not None:
+        if ruleset is not None:
             landlock.restrict_self(ruleset)
             os.close(ruleset)
         if self.filter is not None:
             self.filter.install()
-        runner.serve(channel, self.read_paths)
-        os._exit(0)
 
-    def _reap(self, pid: int) -> None:
-        _, status, usage = os.wait4(pid, 0)
+    def reap(self, command: dict[str, Any]) -> None:
+        """Wait for a killed child and send the host how it ended and what it used."""
+        _, status, usage = os.wait4(command["pid"], 0)
         reply = {
             "status": os.waitstatus_to_exitcode(status),
             "peak_bytes": usage.ru_maxrss * 1024,

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import random
+import socket
 import sys
 import types
 import typing
@@ -20,6 +21,15 @@ import work
 EXIT_BROKEN = 70
 PROGRAM = "<program>"
 LOG_CHARS = 65_536
+# CPython 3.11 to 3.14 adapt a function's code to what it meets within so many calls.
+_REHEARSALS = 20
+_REHEARSED = """
+def algorithm(values):
+    total = 0
+    for value in values:
+        total += value
+    return [v for v in values], (lambda: total)()
+"""
 
 _REPORTED = (
     "ctypes.dlopen", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn",
@@ -79,9 +89,10 @@ class Child:
                 message = self.pipe.receive()
             except (wire.EndOfFrames, wire.WireError):
                 return
-            self._answer(message)
+            self.answer(message)
 
-    def _answer(self, message: dict[str, Any]) -> None:
+    def answer(self, message: dict[str, Any]) -> None:
+        """Do what a message asks and send the reply."""
         self.attempts = 0
         try:
             reply = {"ok": getattr(self, "_" + message["op"])(message)}
@@ -91,7 +102,8 @@ class Child:
                 )
         except BaseException as error:  # noqa: BLE001 - the boundary: whatever a program raises ends here
             reply = self._explain(error)
-        reply["log"] = self.log.take()
+        if printed := self.log.take():
+            reply["log"] = printed
         try:
             self.pipe.send(reply)
         except (wire.WireError, MemoryError) as error:
@@ -215,3 +227,23 @@ def _failure(what: str, reason: str) -> dict[str, Any]:
 def serve(descriptor: int, read_paths: tuple[str, ...]) -> None:
     """Serve the host on a descriptor until it closes."""
     Child(wire.Pipe(descriptor), read_paths).serve()
+
+
+def rehearse() -> None:
+    """Do in the zygote, with a program of our own, what every child does first.
+
+    What Python makes on first use (the types of syntax trees, adapted code, numpy's random module)
+    is then shared by all children. Each would otherwise make it again, in pages of its own.
+    """
+    near, far = socket.socketpair()
+    with near, far:
+        host, child = wire.Pipe(near.fileno()), Child(wire.Pipe(far.fileno()), ())
+        call = {"op": "call", "entry_point": "algorithm", "args": [[1, 2.5]], "seed": 1}
+        wrong = {**call, "entry_point": "none such"}
+        for limit in (0, 1000):
+            load = {"op": "load", "source": _REHEARSED, "work": limit, "seed": 1}
+            for message in (load, call, wrong) * _REHEARSALS:
+                host.send(message)
+                child.answer(child.pipe.receive())
+                host.receive()
+    del sys.modules["program"]

@@ -9,7 +9,8 @@ stays as it is; everything else is an object with the single key "!":
     {"!": ["bytes", offset, length]}    {"!": ["array", dtype, shape, offset]}
 
 The decoder is part of the boundary: lengths are capped before anything is read, nesting is
-capped, dtypes are on a list, offsets are checked, and what is wrong is a WireError.
+capped, dtypes are on a list, every raw byte belongs to exactly one value, the time that keys take
+to hash and compare is capped, and what is wrong is a WireError.
 """
 
 import json
@@ -27,6 +28,8 @@ MAX_JSON_BYTES = 8 * 1024 * 1024
 MAX_RAW_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 60
 MAX_DIMENSIONS = 8
+# Keys that collide cost the square of their number. Honest ones take under a microsecond each.
+MAX_HASHING_S = 0.5
 DTYPES = frozenset(
     ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", "<c8",
      "<c16"]
@@ -45,16 +48,86 @@ class Overdue(Exception):
     """No whole frame arrived before the deadline."""
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"the constant {name}")
+
+
+# What is encoded was made anew by _lower, which ends at a depth: it holds no circle.
+_ENCODER = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, check_circular=False, ensure_ascii=False
+)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_LEAVES = frozenset([type(None), bool, int, str])
+_RAISED = frozenset([*_LEAVES, float])
+_TEXT = frozenset([str])
+
+
+class _Raw:
+    """The raw part of a frame that is being made."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> int:
+        """Append bytes and return where they begin."""
+        offset = self.size
+        self.parts.append(data)
+        self.size += len(data)
+        return offset
+
+
+class _Frame:
+    """What the values of one received frame share: its raw part, and the time it may take."""
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+        self.used = 0
+        self.hashing_s = 0.0
+
+    def take(self, offset: Any, length: int) -> None:
+        """Claim the next raw bytes. Each belongs to one value: none is copied a million times."""
+        if type(offset) is not int or offset != self.used:
+            raise WireError("A frame holds bytes at a bad place.")
+        if offset + length > len(self.blob):
+            raise WireError("A frame holds bytes beyond its end.")
+        self.used += length
+
+    def hashed(self, count: int, started: float) -> None:
+        """Look at the clock once in 16 keys; it is the thread's own, so a busy machine is none."""
+        if count & 15 == 0 and self.hashing_s + time.thread_time() - started > MAX_HASHING_S:
+            raise WireError("A frame holds keys that collide.")
+
+    def collect(self, keys: list[Any]) -> set[Any]:
+        """Return the set of keys."""
+        started = time.thread_time()
+        made = set()
+        for count, key in enumerate(keys, 1):
+            made.add(key)
+            self.hashed(count, started)
+        self.hashing_s += time.thread_time() - started
+        return made
+
+    def pair(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Return the dict of pairs."""
+        started = time.thread_time()
+        made = {}
+        for count, (key, value) in enumerate(pairs, 1):
+            made[key] = value
+            self.hashed(count, started)
+        self.hashing_s += time.thread_time() - started
+        return made
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """Return the bytes of a frame for a message (a dict of values)."""
-    raw: list[bytes] = []
+    raw = _Raw()
     prepared = _lower(message, raw, 0)
     try:
-        text = json.dumps(prepared, separators=(",", ":"), allow_nan=False)
-        body = text.encode("utf-8", "surrogatepass")
+        body = _ENCODER.encode(prepared).encode("utf-8", "surrogatepass")
     except (ValueError, RecursionError) as error:
         raise WireError(f"A value cannot be sent: {error}.") from None
-    blob = b"".join(raw)
+    blob = b"".join(raw.parts)
     if len(body) > MAX_JSON_BYTES or len(blob) > MAX_RAW_BYTES:
         raise WireError(f"A value of {len(body) + len(blob):,} bytes is too large to send.")
     return HEADER.pack(len(body), len(blob)) + body + blob
@@ -63,42 +136,47 @@ def encode(message: dict[str, Any]) -> bytes:
 def decode(body: bytes, blob: bytes) -> dict[str, Any]:
     """Return the message of a frame's two parts."""
     try:
-        message = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_no_constant)
+        text = body.decode("utf-8", "surrogatepass")
+        message, end = _DECODER.raw_decode(text)
+        if not isinstance(message, dict) or "!" in message or end != len(text):
+            raise WireError("A frame must hold a message.")
+        frame = _Frame(blob)
+        raised = {
+            key: value if type(value) in _RAISED else _raise(value, frame, 0)
+            for key, value in message.items()
+        }
     except (ValueError, RecursionError, MemoryError) as error:
         raise WireError(f"A frame is not valid: {type(error).__name__}.") from None
-    if not isinstance(message, dict) or "!" in message:
-        raise WireError("A frame must hold a message.")
-    return {key: _raise(value, blob, 0) for key, value in message.items()}
+    if frame.used != len(blob):
+        raise WireError("A frame holds bytes that belong to no value.")
+    return raised
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"the constant {name}")
-
-
-def _lower(value: Any, raw: list[bytes], depth: int) -> Any:
+def _lower(value: Any, raw: _Raw, depth: int) -> Any:
     """Return JSON-able data for a value, appending the bytes of arrays to `raw`."""
     if depth > MAX_DEPTH:
         raise WireError(f"A value is nested more than {MAX_DEPTH} deep.")
     kind = type(value)
-    if value is None or kind is bool or kind is str or kind is int:
+    if kind in _LEAVES:
         return value
     if kind is float:
         return value if math.isfinite(value) else {"!": ["float", repr(value)]}
-    if kind is list:
-        return [_lower(item, raw, depth + 1) for item in value]
-    if kind is tuple:
-        return {"!": ["tuple", [_lower(item, raw, depth + 1) for item in value]]}
+    if kind is list or kind is tuple:
+        # The test for a leaf is repeated here: it saves a call for each of a million numbers.
+        items = [v if type(v) in _LEAVES else _lower(v, raw, depth + 1) for v in value]
+        return items if kind is list else {"!": ["tuple", items]}
     if kind is dict:
-        if all(type(key) is str for key in value) and "!" not in value:
-            return {key: _lower(item, raw, depth + 1) for key, item in value.items()}
+        if _TEXT.issuperset(map(type, value)) and "!" not in value:
+            return {
+                key: item if type(item) in _LEAVES else _lower(item, raw, depth + 1)
+                for key, item in value.items()
+            }
         pairs = [[_lower(k, raw, depth + 1), _lower(v, raw, depth + 1)] for k, v in value.items()]
         return {"!": ["dict", pairs]}
     if kind is set or kind is frozenset:
         return {"!": ["set", [_lower(item, raw, depth + 1) for item in value]]}
     if kind is bytes:
-        offset = sum(map(len, raw))
-        raw.append(value)
-        return {"!": ["bytes", offset, len(value)]}
+        return {"!": ["bytes", raw.add(value), len(value)]}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
@@ -119,71 +197,85 @@ def _refuse_kind(kind: type[Any]) -> NoReturn:
     raise WireError(f"A value of type {kind.__name__} cannot be sent: only data can.")
 
 
-def _lower_array(array: Any, raw: list[bytes], numpy: Any) -> dict[str, Any]:
+def _lower_array(array: Any, raw: _Raw, numpy: Any) -> dict[str, Any]:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     if array.dtype.str not in DTYPES:
         raise WireError(f"An array of dtype {array.dtype} cannot be sent.")
-    offset = sum(map(len, raw))
-    raw.append(numpy.ascontiguousarray(array).tobytes())
+    offset = raw.add(numpy.ascontiguousarray(array).tobytes())
     return {"!": ["array", array.dtype.str, list(array.shape), offset]}
 
 
-def _raise(value: Any, blob: bytes, depth: int) -> Any:
+def _raise(value: Any, frame: _Frame, depth: int) -> Any:
     """Return the value that JSON-able data stands for."""
     if depth > MAX_DEPTH * 2:
         raise WireError("A frame is nested too deep.")
     kind = type(value)
     if kind is list:
-        return [_raise(item, blob, depth + 1) for item in value]
+        return _raise_list(value, frame, depth)
     if kind is not dict:
         return value
     if "!" not in value:
-        return {key: _raise(item, blob, depth + 1) for key, item in value.items()}
+        return {
+            key: item if type(item) in _RAISED else _raise(item, frame, depth + 1)
+            for key, item in value.items()
+        }
     try:
         (tagged,) = value.values()
-        return _TAGS[tagged[0]](tagged, blob, depth)
+        return _TAGS[tagged[0]](tagged, frame, depth)
     except WireError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError):
         raise WireError("A frame holds a value that no sender makes.") from None
 
 
-def _raise_dict(tagged: list[Any], blob: bytes, depth: int) -> dict[Any, Any]:
-    return {_raise(k, blob, depth + 1): _raise(v, blob, depth + 1) for k, v in tagged[1]}
+def _raise_list(items: Any, frame: _Frame, depth: int) -> list[Any]:
+    return [v if type(v) in _RAISED else _raise(v, frame, depth + 1) for v in items]
 
 
-def _raise_float(tagged: list[Any], blob: bytes, depth: int) -> float:
+def _raise_tuple(tagged: list[Any], frame: _Frame, depth: int) -> tuple[Any, ...]:
+    return tuple(_raise_list(tagged[1], frame, depth))
+
+
+def _raise_set(tagged: list[Any], frame: _Frame, depth: int) -> set[Any]:
+    return frame.collect(_raise_list(tagged[1], frame, depth))
+
+
+def _raise_dict(tagged: list[Any], frame: _Frame, depth: int) -> dict[Any, Any]:
+    return frame.pair(
+        [(_raise(k, frame, depth + 1), _raise(v, frame, depth + 1)) for k, v in tagged[1]]
+    )
+
+
+def _raise_float(tagged: list[Any], frame: _Frame, depth: int) -> float:
     return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[tagged[1]]
 
 
-def _raise_bytes(tagged: list[Any], blob: bytes, depth: int) -> bytes:
+def _raise_bytes(tagged: list[Any], frame: _Frame, depth: int) -> bytes:
     _, offset, length = tagged
-    if not (type(offset) is int and type(length) is int and 0 <= offset <= offset + length):
-        raise WireError("A frame holds bytes at a bad place.")
-    if offset + length > len(blob):
-        raise WireError("A frame holds bytes beyond its end.")
-    return bytes(blob[offset : offset + length])
+    if type(length) is not int or length < 0:
+        raise WireError("A frame holds bytes of a bad length.")
+    frame.take(offset, length)
+    return frame.blob[offset : offset + length]
 
 
-def _raise_array(tagged: list[Any], blob: bytes, depth: int) -> Any:
+def _raise_array(tagged: list[Any], frame: _Frame, depth: int) -> Any:
     import numpy
 
     _, dtype, shape, offset = tagged
     if dtype not in DTYPES or type(shape) is not list or len(shape) > MAX_DIMENSIONS:
         raise WireError("A frame holds an array of a dtype or shape that is not allowed.")
-    if not all(type(n) is int and n >= 0 for n in [*shape, offset]):
+    if not all(type(n) is int and n >= 0 for n in shape):
         raise WireError("A frame holds an array of a shape that is not allowed.")
     count = math.prod(shape)
-    if offset + count * numpy.dtype(dtype).itemsize > len(blob):
-        raise WireError("A frame holds an array beyond its end.")
-    flat = numpy.frombuffer(blob, dtype=dtype, count=count, offset=offset)
+    frame.take(offset, count * numpy.dtype(dtype).itemsize)
+    flat = numpy.frombuffer(frame.blob, dtype=dtype, count=count, offset=offset)
     return flat.reshape(shape).copy()
 
 
-_TAGS: dict[str, typing.Callable[[list[Any], bytes, int], Any]] = {
-    "tuple": lambda tagged, blob, depth: tuple(_raise(v, blob, depth + 1) for v in tagged[1]),
-    "set": lambda tagged, blob, depth: {_raise(v, blob, depth + 1) for v in tagged[1]},
+_TAGS: dict[str, typing.Callable[[list[Any], _Frame, int], Any]] = {
+    "tuple": _raise_tuple,
+    "set": _raise_set,
     "dict": _raise_dict,
     "float": _raise_float,
     "bytes": _raise_bytes,
@@ -204,12 +296,27 @@ class Pipe:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message; blocks until all of it is written."""
-        view = memoryview(encode(message))
+        self.send_frames(encode(message))
+
+    def send_frames(self, frames: bytes, deadline: float | None = None) -> None:
+        """Send encoded frames.
+
+        Args:
+            frames: of `encode`, one after another.
+            deadline: on `time.monotonic`, for a descriptor that does not block; None waits for
+                ever. Without one, a peer that never reads stops the sender.
+
+        Raises:
+            Overdue: the other side did not take them.
+        """
+        view = memoryview(frames)
         while view:
             try:
                 view = view[os.write(self.write_fd, view) :]
             except BlockingIOError:
-                select.select([], [self.write_fd], [])
+                left = None if deadline is None else deadline - time.monotonic()
+                if not _ready(self.write_fd, select.POLLOUT, left):
+                    raise Overdue from None
 
     def receive(
         self, deadline: float | None = None, wait: typing.Callable[[Any], None] | None = None
@@ -224,45 +331,45 @@ class Pipe:
         Raises:
             WireError, EndOfFrames, Overdue.
         """
-        head = self._take(HEADER.size, deadline, wait, fresh=True)
-        json_length, raw_length = HEADER.unpack(head)
+        pending = self._pending
+        self._fill(HEADER.size, deadline, wait)
+        json_length, raw_length = HEADER.unpack_from(pending)
         if json_length > MAX_JSON_BYTES or raw_length > MAX_RAW_BYTES:
             raise WireError(f"A frame of {json_length + raw_length:,} bytes is over the limit.")
-        body = self._take(json_length, deadline, wait)
-        return decode(body, self._take(raw_length, deadline, wait))
+        raw_at = HEADER.size + json_length
+        end = raw_at + raw_length
+        self._fill(end, deadline, wait)
+        body, blob = bytes(pending[HEADER.size : raw_at]), bytes(pending[raw_at:end])
+        del pending[:end]
+        return decode(body, blob)
 
-    def _take(
-        self,
-        length: int,
-        deadline: float | None,
-        wait: typing.Callable[[Any], None] | None,
-        fresh: bool = False,
-    ) -> bytes:
+    def _fill(
+        self, length: int, deadline: float | None, wait: typing.Callable[[Any], None] | None
+    ) -> None:
         while len(self._pending) < length:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise Overdue
             if wait is not None:
                 wait(left)
-            elif left is not None and not _readable(self.read_fd, left):
+            elif left is not None and not _ready(self.read_fd, select.POLLIN, left):
                 raise Overdue
             try:
-                chunk = os.read(self.read_fd, 1 << 18)
+                # No larger a buffer than is needed: a large one costs a mapping of its own.
+                missing = length - len(self._pending)
+                chunk = os.read(self.read_fd, min(max(missing, 1 << 13), 1 << 20))
             except BlockingIOError:
                 continue
             except ConnectionResetError:
                 chunk = b""
             if not chunk:
-                if fresh and not self._pending:
+                if not self._pending:
                     raise EndOfFrames
                 raise WireError("The other side ended in the middle of a frame.")
             self._pending += chunk
-        taken = bytes(self._pending[:length])
-        del self._pending[:length]
-        return taken
 
 
-def _readable(descriptor: int, seconds: float) -> bool:
+def _ready(descriptor: int, event: int, seconds: float | None) -> bool:
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0, math.ceil(seconds * 1000))))
+    poll.register(descriptor, event)
+    return bool(poll.poll(None if seconds is None else max(0, math.ceil(seconds * 1000))))
