@@ -55,6 +55,8 @@ def improve(
         pool: runs the jobs.
         on_done: told of each improver's result.
     """
+    # First of all: a task that cannot score its own initial program is told at once.
+    score(pool, task, task.initial, "val")
     results = []
     for name, improver in improvers:
         account = Account(meta_utility.budget)

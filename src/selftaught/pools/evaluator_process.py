@@ -14,7 +14,7 @@ import msgspec
 from selftaught.errors import SandboxUnavailable, TaskError
 from selftaught.pool import Attempt, ScoreJob
 from selftaught.sandbox.guest import wire
-from selftaught.utility import Failed, Outcome
+from selftaught.utility import Failed, InvalidValue, Outcome
 
 # Beyond what its candidate's limits add up to: instances are made and answers verified in this.
 SCORER_GRACE_S = 60.0
@@ -88,12 +88,16 @@ class EvaluatorProcess:
                     reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
                     return Failed(reason=reason), []
         assert reply is not None
-        attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
         if "defect" in reply:
-            raise TaskError(
-                f"Task {job.task.name!r} itself failed: {reply['defect']}. `check-task` shows more."
-            )
+            defect = str(reply["defect"])
+            if job.solution.source == job.task.initial.source:
+                raise TaskError(
+                    f"Task {job.task.name!r} itself failed: {defect}. `check-task` shows more."
+                )
+            # A program may return what its utility did not expect; that ends no run.
+            return InvalidValue(reason=f"the utility could not score it: {defect}"), []
         outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
+        attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
         return outcome, attempts
 
     def _receive(self, deadline: float) -> dict[str, Any]:

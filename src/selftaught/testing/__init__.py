@@ -7,15 +7,20 @@ from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
 
 if TYPE_CHECKING:
+    from selftaught.testing.attacks import Attack, Report
     from selftaught.testing.model_contract import LanguageModelContract
+    from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
     "Asked",
+    "Attack",
     "Fault",
     "HttpError",
     "LanguageModelContract",
     "LoopbackServer",
     "ReceivedRequest",
+    "Report",
+    "SandboxContract",
     "ScriptedModel",
 ]
 
@@ -26,4 +31,12 @@ def __getattr__(name: str) -> Any:
         from selftaught.testing.model_contract import LanguageModelContract
 
         return LanguageModelContract
+    if name == "SandboxContract":
+        from selftaught.testing.sandbox_contract import SandboxContract
+
+        return SandboxContract
+    if name in ("Attack", "Report"):
+        from selftaught.testing import attacks
+
+        return attacks.Attack if name == "Attack" else attacks.Report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
