@@ -1,14 +1,19 @@
 """The tables and verdicts of a comparison."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.table import Table
 
 from selftaught.cli import screen
-from selftaught.compare import Comparison
+from selftaught.compare import Comparison, Standing
 from selftaught.runs.config import RunConfig
 from selftaught.statistics import Estimate
 
+_COUNTS: dict[str, Callable[[Standing], Mapping[str, int]]] = {
+    "fail": lambda one: one.failures,
+    "refused": lambda one: one.refusals,
+    "tries": lambda one: one.attempts,
+}
 _QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -17,6 +22,8 @@ def print_comparison(found: Comparison, config: RunConfig) -> None:
     budget = config.budget
     out = screen.out
     out.print(_standings(found))
+    if not any(count(one) for one in found.standings for count in _COUNTS.values()):
+        out.print("No failure, no refusal for want of budget, no attempt at what is forbidden.")
     out.print(_anytime(found))
     out.print(_differences(found))
     out.print(
@@ -35,7 +42,9 @@ def _standings(found: Comparison) -> Table:
     table.add_column("mean", no_wrap=True)
     for task in found.standings[0].by_task:
         table.add_column(task.replace("_", " "), min_width=7, justify="right")
-    for header in ("same", "fail", "refused", "tries"):
+    # Columns of nothing but zeros are left out: the line below says so.
+    counts = [header for header in _COUNTS if any(map(_COUNTS[header], found.standings))]
+    for header in ("same", *counts):
         table.add_column(header, min_width=len(header), justify="right")
     for one in found.standings:
         table.add_row(
@@ -43,7 +52,7 @@ def _standings(found: Comparison) -> Table:
             f"{one.mean.value:.3f} {_interval(one.mean)}",
             *(f"{value:.3f}" for value in one.by_task.values()),
             f"{one.unchanged}/{len(one.places)}",
-            *(_sum(counts) for counts in (one.failures, one.refusals, one.attempts)),
+            *(str(sum(_COUNTS[header](one).values())) for header in counts),
         )
     return table
 
@@ -79,7 +88,7 @@ def _differences(found: Comparison) -> Table:
             f"{one.mean.value:+.3f} {_interval(one.mean)}",
             f"{one.p_holm:.2g}",
             f"{one.wins}-{one.ties}-{one.losses}",
-            f"{one.win_rate.value:.2f} {_interval(one.win_rate)}",
+            _interval(one.win_rate),
             "" if one.effect is None else f"{one.effect:+.2f}",
         )
     return table
@@ -89,7 +98,3 @@ def _interval(estimate: Estimate) -> str:
     # Adding 0 makes a minus zero that rounding left a plain one.
     low, high = (round(bound, 2) + 0.0 for bound in (estimate.low, estimate.high))
     return f"({low:.2f}, {high:.2f})"
-
-
-def _sum(counts: Mapping[str, int]) -> str:
-    return str(sum(counts.values()))
