@@ -27,6 +27,7 @@ from selftaught.compare import (
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.events import Attempted, BudgetRefused, Requested
 from selftaught.improver import load_improver
+from selftaught.language_model import Answer, Request, Usage
 from selftaught.meta_utility import Item, Measured
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
@@ -343,12 +344,24 @@ def test_the_queries_of_the_page_recompute_the_table(whole: tuple[Run, str]) -> 
     database.close()
 
 
+class MeteredModel(CountingModel):
+    """Every answer costs one token."""
+
+    def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
+        answer = super().respond(request, seed=seed, occurrence=occurrence, key=key)
+        return msgspec.structs.replace(answer, usage=Usage(prompt_tokens=1))
+
+
 def test_a_limit_of_the_run_leaves_whole_seeds(toy_folder: Path, tmp_path: Path) -> None:
-    run = start(config(toy_folder, seeds=500, limits=RunLimits(wall_s=4.0)), str(tmp_path / "s.db"))
+    """Only greedy asks: two calls on each of two places, so nine tokens end in the third seed."""
+    limited = config(toy_folder, seeds=50, limits=RunLimits(tokens=9))
+    run = start(limited, str(tmp_path / "s.db"), model=MeteredModel())
     found = comparison_of(run)
     assert run.status == "budget"
-    assert 2 <= found.seeds < 500
-    assert {len(one.by_seed) for one in found.standings} == {found.seeds}
+    assert found.seeds == 2
+    assert {len(one.by_seed) for one in found.standings} == {2}
+    early = config(toy_folder, seeds=50, limits=RunLimits(tokens=3))
+    assert start(early, str(tmp_path / "s.db"), model=MeteredModel()).comparison is None
 
 
 def test_improvers_of_a_recorded_run(toy_folder: Path, tmp_path: Path) -> None:
