@@ -13,6 +13,7 @@ from conftest import write_toy
 from selftaught.testing import LoopbackServer
 
 SMALL = ["--calls", "2", "--responses", "3", "--slots", "2"]
+COMPARE = ["--tasks", "./toy", *SMALL]
 
 
 def cli(
@@ -66,6 +67,12 @@ BAD = [
     (["improve", "./toy", "--store", "toy/README.md"], 1, "README.md"),
     (["run", "./toy", "./toy"], 2, "named twice"),
     (["run", "./toy", "--held-out", "./toy"], 2, "cannot be held out"),
+    (["compare", "nobody"], 2, "There is no improver 'nobody'"),
+    (["compare", "seed", "--tasks", "./toy", "--seeds", "1"], 2, "--seeds must be at least 2"),
+    (["compare", "seed", "--tasks", "./toy", "--baseline", "me"], 2, "is not among: seed, identity"),
+    (["compare", "seed", "--tasks", "none"], 2, "At least one task"),
+    (["compare", "seed", "--tasks", "./toy", "--references", "none"], 2, "at least two improvers"),
+    (["compare", "latest:1", "--tasks", "./toy"], 1, "There is no store"),
     (["show", "latest"], 1, "selftaught.db"),
     (["resume", "r-1"], 1, "selftaught.db"),
     (["export", "latest", "program.txt"], 1, "must end in .py"),
@@ -128,30 +135,33 @@ def documents(folder: Path, commands: Sequence[Sequence[str]]) -> list[object]:
 
 
 def test_json_is_one_document_on_stdout_for_every_command(folder: Path) -> None:
-    run, transfer, improve, show, one, export, tasks, improvers, models, new, check, doctor = (
-        documents(
-            folder,
-            [
-                ["run", "./toy", "--rounds", "1", "--held-out", "none", *SMALL],
-                ["transfer", "seed", "--tasks", "./toy", *SMALL],
-                ["improve", "./toy", *SMALL],
-                ["show"],
-                ["show", "latest"],
-                ["export", "latest", "out.py"],
-                ["tasks"],
-                ["improvers"],
-                ["models"],
-                ["new-task", "mine"],
-                ["check-task", "mine"],
-                ["doctor"],
-            ],
-        )
+    run, transfer, compare, improve, show, one, *others = documents(
+        folder,
+        [
+            ["run", "./toy", "--rounds", "1", "--held-out", "none", *SMALL],
+            ["transfer", "seed", "--tasks", "./toy", *SMALL],
+            ["compare", "greedy", "seed", "--references", "identity", "--seeds", "2", *COMPARE],
+            ["improve", "./toy", *SMALL],
+            ["show"],
+            ["show", "latest"],
+            ["export", "latest", "out.py"],
+            ["tasks"],
+            ["improvers"],
+            ["models"],
+            ["new-task", "mine"],
+            ["check-task", "mine"],
+            ["doctor"],
+        ],
     )
+    export, tasks, improvers, models, new, check, doctor = others
     assert run["status"] == "done"  # type: ignore[index,call-overload]
     assert len(run["rounds"]) == 2  # type: ignore[index,call-overload]
     assert {i["name"] for i in improve["improvements"]} >= {"greedy", "identity", "best_of_n"}  # type: ignore[index,call-overload]
     assert [r["name"] for r in transfer["transfer"]] == ["seed", "identity", "best_of_n", "greedy"]  # type: ignore[index,call-overload]
-    assert len(show) == 3  # type: ignore[arg-type]
+    assert compare["comparison"]["baseline"] == "greedy"  # type: ignore[index,call-overload]
+    places = [s["places"] for s in compare["comparison"]["standings"]]  # type: ignore[index,call-overload]
+    assert [len(p) for p in places] == [2, 2, 2]
+    assert len(show) == 4  # type: ignore[arg-type]
     assert one["row"]["command"].startswith("selftaught improve")  # type: ignore[index,call-overload]
     assert export["file"] == "out.py"  # type: ignore[index,call-overload]
     assert len(tasks) >= 8  # type: ignore[arg-type]
@@ -170,6 +180,21 @@ def test_export_and_reuse(folder: Path) -> None:
     assert "random program mutation" in done.stderr
     shown = cli("show", "latest", cwd=folder).stdout
     assert "improve ./toy" in shown
+
+
+def test_a_comparison_ends_in_a_sentence_for_each(folder: Path) -> None:
+    cli("run", "./toy", "--rounds", "1", "--held-out", "none", *SMALL, cwd=folder)
+    refused = cli("compare", "latest:1", *COMPARE, cwd=folder, expect=2)
+    assert "toy cannot be held out" in sentence(refused)
+    done = cli(
+        "compare", "seed", "latest:0", "--tasks", "str_grid_dist", "--seeds", "2",
+        "--references", "identity", *SMALL, cwd=folder,
+    )  # fmt: skip
+    assert "r-" in done.stdout
+    assert ":0 and seed: no difference was found (2 seeds; they did equally well" in done.stdout
+    assert "seed 2 of 2: seed" in done.stderr
+    again = cli("resume", "latest", cwd=folder)
+    assert again.stdout.splitlines()[:-2] == done.stdout.splitlines()[:-2]
 
 
 def test_a_task_of_your_own_works_from_the_skeleton(folder: Path) -> None:

@@ -142,7 +142,7 @@ def export_program(store: SQLiteStore, run_id: str, round_: int | None = None) -
     if history.config.command == "improve":
         source, facts = _best_program(store, history)
     else:
-        source, facts = _improver_of_round(store, history, round_)
+        source, facts = improver_of_round(store, history, round_)
     lines = [f"# {line}" for line in [*_provenance(history), *facts]]
     return "\n".join([*lines, "", source.strip(), ""])
 
@@ -161,9 +161,14 @@ def _told(budget: Budget) -> str:
     return f"{budget.calls} calls x {budget.responses} responses, {budget.utility_calls} scores"
 
 
-def _improver_of_round(
+def improver_of_round(
     store: SQLiteStore, history: History, round_: int | None
 ) -> tuple[str, list[str]]:
+    """Return the improver in force after a round, the last where left out, and facts about it.
+
+    Raises:
+        SelftaughtError: the run has no such round.
+    """
     if not history.rounds:
         raise SelftaughtError(
             f"Run {history.row.id} has no finished round to export "

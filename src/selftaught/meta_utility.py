@@ -203,7 +203,7 @@ class MetaUtility:
         account: Account,
     ) -> ImproveJob:
         """The job of applying an improver to a task's initial program on one block of `val`."""
-        key = f"{phase}/{improver.hash}/{task.name}/{repeat}"
+        key = job_key(phase, improver.hash, task.name, repeat)
         # Not of the improver: whoever asks the same question at the same place is equally lucky.
         seed = derive_seed(self._seed, phase, task.name, repeat)
 
@@ -247,6 +247,11 @@ class MetaUtility:
             seed=seed,
             on_attempt=lambda attempt: self._on_attempt(key, attempt),
         )
+
+
+def job_key(phase: str, improver: str, task: str, repeat: int) -> str:
+    """The key of the job of applying an improver, by its hash, to a task."""
+    return f"{phase}/{improver}/{task}/{repeat}"
 
 
 def derive_seed(seed: int, *path: object) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from selftaught.cli import listing, reading, running, screen, task_folders
+from selftaught.cli import comparing, listing, reading, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.version import __version__
 
@@ -26,6 +26,7 @@ for _name, _command in (
     ("run", running.run_command),
     ("improve", running.improve_command),
     ("transfer", running.transfer_command),
+    ("compare", comparing.compare_command),
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),

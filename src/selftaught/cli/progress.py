@@ -6,12 +6,14 @@ import time
 from rich.status import Status
 
 import selftaught.algorithm as algorithm
+import selftaught.compare as compare
 import selftaught.improvement as improvement
 import selftaught.transfer as transfer
 from selftaught.cli.screen import MUTATION_BANNER, err, shown
 from selftaught.events import Answered, AnyEvent, Attempted, Evaluated, Paused, Requested
 from selftaught.runs.config import RunConfig
 from selftaught.runs.result import Watch
+from selftaught.solution import Solution
 
 
 class Progress:
@@ -46,6 +48,7 @@ class Progress:
             on_round=self._round,
             on_row=self._row,
             on_improvement=self._improvement,
+            on_seed=self._seed,
             on_started=self._began,
         )
 
@@ -104,6 +107,13 @@ class Progress:
             f"[bold]round {one.number}[/bold]: validation {shown(one.validation.outcome)}, "
             f"sealed test {shown(one.sealed.outcome)}; {one.reason}"
         )
+
+    def _seed(self, config: RunConfig, seed: compare.Seed) -> None:
+        told = ", ".join(
+            f"{name} {shown(seed.measured[Solution(source).hash].outcome)}"
+            for name, source in config.improvers
+        )
+        self.say(f"seed {seed.number + 1} of {config.seeds}: {told}")
 
     def _row(self, table: str, row: transfer.Row) -> None:
         self.say(f"{table}, {row.name}: {shown(row.measured.outcome)}")

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 import selftaught.cli.options as options
-from selftaught.cli import screen
+from selftaught.cli import screen, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -89,7 +89,7 @@ def run_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    _execute(config, store, json)
+    execute(config, store, json)
 
 
 def improve_command(
@@ -129,7 +129,7 @@ def improve_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    _execute(config, store, json)
+    execute(config, store, json)
 
 
 def transfer_command(
@@ -169,7 +169,7 @@ def transfer_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    _execute(config, store, json)
+    execute(config, store, json)
 
 
 def resume_command(
@@ -193,7 +193,8 @@ def resume_command(
     _print(result, progress.seconds, json)
 
 
-def _execute(config: RunConfig, store: str, json: bool) -> None:
+def execute(config: RunConfig, store: str, json: bool) -> None:
+    """Start a run, show its progress, and print what came of it."""
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
     with Progress() as progress, _stopping(progress) as stop:
         result = start(
@@ -236,7 +237,7 @@ def _print(run: Run, seconds: float, json: bool) -> None:
         _print_tables(run, seconds)
     if run.status == "budget":
         screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
-        if not run.rounds and not run.rows and not run.improvements:
+        if not (run.rounds or run.rows or run.improvements or run.comparison):
             raise typer.Exit(EXIT_BUDGET)
 
 
@@ -264,6 +265,8 @@ def _print_tables(run: Run, seconds: float) -> None:
         out.print(screen.improvements_table(run.improvements, task.name))
         if found is not None and found is not first_line:
             out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
+    if run.comparison is not None:
+        verdicts.print_comparison(run.comparison, run.config)
     if run.spent:
         out.print(screen.spent_line(run, seconds))
     out.print(f"Recorded as run {run.id}.", style="dim")
@@ -304,6 +307,7 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "sealed": [screen.row_as_data(row) for row in run.sealed_rows],
         "transfer": [screen.row_as_data(row) for row in run.rows],
         "improvements": improvements,
+        "comparison": msgspec.to_builtins(run.comparison),
         "spent": run.spent,
         "seconds": seconds,
     }

@@ -49,7 +49,7 @@ def shown(outcome: Outcome) -> str:
 
 def rounds_table(rounds: Sequence[Round]) -> Table:
     """One line per round of Algorithm 1."""
-    table = _table("Rounds: meta-utility of the improver in force, ± standard error")
+    table = titled_table("Rounds: meta-utility of the improver in force, ± standard error")
     for header in ("t", "improver", "validation", "sealed test"):
         table.add_column(header, no_wrap=True)
     table.add_column("what happened", ratio=1)
@@ -69,7 +69,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
 
     `same` counts how often an improver returned its input.
     """
-    table = _table(f"{title}, sealed test instances: normalised utility, ± standard error")
+    table = titled_table(f"{title}, sealed test instances: normalised utility, ± standard error")
     for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
@@ -94,7 +94,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
 
 def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
     """One line per improver on a single task."""
-    table = _table(f"{task}: utility of the returned program, ± standard error")
+    table = titled_table(f"{task}: utility of the returned program, ± standard error")
     for header in ("improver", "validation", "sealed test"):
         table.add_column(header, no_wrap=True)
     for header in ("calls", "responses", "scores"):
@@ -111,7 +111,7 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def titled_table(title: str) -> Table:
     """Few lines, so that the numbers fit into 80 columns."""
     return Table(
         title=title,

@@ -23,6 +23,9 @@ from selftaught.mutation.shape import find_shape
 from selftaught.mutation.syntax import parse
 from selftaught.mutation.templates import TEMPLATES
 
+# CPython 3.11 counts the depth of a parse in one place for all threads, and has raised SystemError
+# where several parsed at once. Only one thread computes at a time anyway, so waiting costs nothing.
+_PARSING = threading.Lock()
 _ATTEMPTS = 16
 # Answers kept, of 1 to 8 kB each.
 _REMEMBERED = 5_000
@@ -84,11 +87,12 @@ class MutationProposer:
             name = digest.digest()
             text = self._recall(name)
             if text is None:
-                if workshop is None:
-                    programs = read_programs(request.message)
-                    workshop = Workshop(programs, templates=self._templates)
                 random = Random(int.from_bytes(name, "big"))
-                text = _text(workshop.propose(random, temperature))
+                with _PARSING:
+                    if workshop is None:
+                        programs = read_programs(request.message)
+                        workshop = Workshop(programs, templates=self._templates)
+                    text = _text(workshop.propose(random, temperature))
                 self._remember(name, text)
             texts.append(text)
         return Answer(texts=tuple(texts))

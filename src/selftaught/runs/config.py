@@ -6,6 +6,7 @@ import msgspec
 
 from selftaught.algorithm import ACCEPT
 from selftaught.budget import Budget, RunLimits
+from selftaught.compare import MIN_SEEDS
 from selftaught.errors import StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.store.sqlite import SQLiteStore
@@ -21,9 +22,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         command: what the run does.
-        tasks: task references, trained on.
-        held_out: task references for the transfer table; empty for none.
+        tasks: task references, trained on; of `compare`, what the recorded runs trained on that
+            its improvers come from.
+        held_out: task references for the transfer table, or to compare on; empty for none.
         improvers: names and sources; of `run` the first is the seed improver.
+        baseline: of `compare`, the name that the others are compared to; the first by default.
+        seeds: of `compare`, N.
         rounds: T of Algorithm 1.
         repeats: how often each task is met where an improver is validated.
         sealed_repeats: the same on sealed test instances and held-out tasks.
@@ -39,10 +43,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         digests: of the tasks, to tell on resume that one changed.
     """
 
-    command: Literal["run", "improve", "transfer"]
+    command: Literal["run", "improve", "transfer", "compare"]
     tasks: tuple[str, ...]
     held_out: tuple[str, ...] = ()
     improvers: tuple[tuple[str, str], ...] = ()
+    baseline: str | None = None
+    seeds: int = 10
     rounds: int = 3
     repeats: int = 2
     sealed_repeats: int = 4
@@ -75,11 +81,31 @@ def check_config(config: RunConfig) -> None:
         raise UsageError(f"There is no acceptance rule {config.accept!r}; there are: {known}.")
     if not config.tasks and not config.held_out:
         raise UsageError("At least one task is needed; `selftaught tasks` lists them.")
-    names = [Task.load(reference).name for reference in config.tasks]
-    if len(set(names)) < len(names):
-        raise UsageError(f"A task is named twice: {', '.join(names)}.")
+    tasks = [Task.load(reference) for reference in config.tasks]
     held_out = [Task.load(reference) for reference in config.held_out]
-    check_held_out([Task.load(reference) for reference in config.tasks], held_out)
+    for some in (tasks, held_out):
+        _check_distinct("A task", [task.name for task in some])
+    if config.command == "compare":
+        _check_comparison(config)
+    check_held_out(tasks, held_out)
+
+
+def _check_comparison(config: RunConfig) -> None:
+    names = [name for name, _ in config.improvers]
+    _check_distinct("An improver", names)
+    if not config.held_out:
+        raise UsageError("--tasks must name at least one task to compare on.")
+    if len(names) < 2:
+        raise UsageError("A comparison needs at least two improvers, references included.")
+    if config.seeds < MIN_SEEDS:
+        raise UsageError(f"--seeds must be at least {MIN_SEEDS}, not {config.seeds}.")
+    if config.baseline is not None and config.baseline not in names:
+        raise UsageError(f"--baseline {config.baseline!r} is not among: {', '.join(names)}.")
+
+
+def _check_distinct(what: str, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise UsageError(f"{what} is named twice: {', '.join(names)}.")
 
 
 def config_of(store: SQLiteStore, run_id: str) -> RunConfig:

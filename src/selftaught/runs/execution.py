@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 import selftaught.algorithm as algorithm
+import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
+from selftaught.anytime import activities
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
@@ -215,6 +217,36 @@ class Execution:
             raise Interrupted("The run was told to stop.")
         self.account.check_time()
 
+    def compare(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
+        """`compare`: the second-order test, over as many seeds as the run's limits allow."""
+        config = self.config
+        named = [(n, Solution(s, ENTRY_POINT)) for n, s in config.improvers]
+        meta = self.meta_utility(config.held_out, pool, ask, journal)
+        complete: list[comparing.Seed] = []
+
+        def on_seed(seed: comparing.Seed) -> None:
+            complete.append(seed)
+            self.watch.on_seed(config, seed)
+
+        early: RunBudgetSpent | None = None
+        try:
+            comparing.compare(named, meta, pool, seeds=config.seeds, on_seed=on_seed)
+        except RunBudgetSpent as spent:
+            # The limit, not the result, chose this end: what is complete can be judged.
+            early = spent
+        if len(complete) >= comparing.MIN_SEEDS:
+            result.comparison = comparing.judge(
+                named,
+                complete,
+                activities(journal.events(_ACTIVITY)),
+                tasks=meta.tasks,
+                repeats=config.sealed_repeats,
+                budget=config.budget,
+                baseline=config.baseline,
+            )
+        if early is not None:
+            raise early
+
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
@@ -232,4 +264,6 @@ _COMMANDS = {
     "run": Execution.stop_rounds,
     "improve": Execution.improve,
     "transfer": Execution.transfer,
+    "compare": Execution.compare,
 }
+_ACTIVITY = ("requested", "budget_refused", "attempted")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 import selftaught.algorithm as algorithm
+import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
 from selftaught.errors import SelftaughtError
@@ -25,6 +26,7 @@ class Run(msgspec.Struct, kw_only=True):
         sealed_rows: seed and final improver and the references on the run's own tasks, sealed.
         rows: the same on held-out tasks: the transfer table.
         improvements: of `improve`, one for each improver.
+        comparison: of `compare`, over the seeds that are complete; None for fewer than two.
         reason: why it ended early.
     """
 
@@ -36,6 +38,7 @@ class Run(msgspec.Struct, kw_only=True):
     sealed_rows: list[transfers.Row] = []
     rows: list[transfers.Row] = []
     improvements: list[improvement.Improvement] = []
+    comparison: comparing.Comparison | None = None
     spent: dict[str, float] = {}
 
     @property
@@ -68,7 +71,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         on_event: every event, after it is recorded.
-        on_round, on_improvement: parts of the result as they are complete.
+        on_round, on_improvement, on_seed: parts of the result as they are complete.
         on_row: the same for lines of the tables `sealed` and `held out`.
     """
 
@@ -76,4 +79,5 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     on_round: Callable[[algorithm.Round], None] = lambda round_: None
     on_row: Callable[[str, transfers.Row], None] = lambda table, row: None
     on_improvement: Callable[[improvement.Improvement], None] = lambda one: None
+    on_seed: Callable[[RunConfig, comparing.Seed], None] = lambda config, seed: None
     on_started: Callable[[str, RunConfig], None] = lambda run, config: None

@@ -1,7 +1,7 @@
 """The journal of a run: what it writes to, and what a resumed run looks up instead of asking."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import msgspec
 
@@ -127,6 +127,10 @@ class Journal:
             return None
         event = self._store.find(self.run, "improved", job)
         return event if isinstance(event, Improved) else None
+
+    def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
+        """Iterate over the run's events of some kinds so far, in order."""
+        return (event for _, _, event in self._store.events(self.run, kinds))
 
     def _index(self, event: AnyEvent) -> None:
         match event:
