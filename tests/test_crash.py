@@ -93,8 +93,14 @@ def test_a_killed_run_resumes_to_the_uninterrupted_result(tmp_path: Path, at_req
     assert sorted(asked) == sorted(keys(whole_log))
 
 
-def test_a_killed_host_leaves_no_process_behind(tmp_path: Path) -> None:
-    write_toy(tmp_path / "toy")
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_killed_host_leaves_no_process_behind(tmp_path: Path, asleep: bool) -> None:
+    toy = write_toy(tmp_path / "toy")
+    if asleep:
+        # In the middle of a call that nothing else would end for two minutes.
+        limits = (toy / "task.toml").read_text().replace("time_s = 0.3", "time_s = 9\nwall_s = 120")
+        (toy / "task.toml").write_text(limits)
+        (toy / "solution.py").write_text("import time\ndef algorithm(x):\n    time.sleep(100)\n")
     before = descendants_in_guest()
     victim = subprocess.Popen(
         [
@@ -115,6 +121,7 @@ def test_a_killed_host_leaves_no_process_behind(tmp_path: Path) -> None:
     deadline = time.monotonic() + 30
     while len(descendants_in_guest() - before) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
+    time.sleep(1.0)
     started = descendants_in_guest() - before
     assert len(started) >= 4
     os.kill(victim.pid, signal.SIGKILL)

@@ -7,7 +7,10 @@ zygotes. It gets no key and no environment. The host restarts it if it dies.
 
 import importlib.util
 import os
+import select
 import sys
+import threading
+import time
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +27,9 @@ from selftaught.utility import (
     Split,
     scored,
 )
+
+# Between the end of the input and that of the process, for an orderly one.
+HOST_GRACE_S = 1.0
 
 
 class Evaluator:
@@ -88,11 +94,24 @@ class Evaluator:
         return self._utilities[folder]
 
 
+def _end_with_host(descriptor: int) -> None:
+    """End this process soon after its input was closed, even in the middle of a candidate's call.
+
+    A host that is killed cannot stop what it started; a candidate may sleep for its whole wall cap.
+    """
+    hang_up = select.poll()
+    hang_up.register(descriptor, 0)
+    hang_up.poll()
+    time.sleep(HOST_GRACE_S)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve score requests until stdin ends."""
     # What a utility prints must not mix with the frames.
     frames = wire.Pipe(os.dup(0), os.dup(1))
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_host, args=(frames.read_fd,), daemon=True).start()
     evaluator = Evaluator(tuple(sys.argv[1].split(",")))
     frames.send({"ready": True})
     try:
