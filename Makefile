@@ -51,6 +51,7 @@ typecheck: install  ## mypy, strict
 
 bench: install  ## The ten-seed experiment and the timings (minutes)
 	@$(BIN)/python bench/ten_seeds.py
+	@$(BIN)/python bench/sandbox.py
 
 docs: install  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py
