@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (options.on_request_number is None) != (options.kill_pid_file is None):
         parser.error("--on-request-number and --kill-pid-file belong together.")
     log = options.log.open("ab", buffering=0) if options.log else None
+    # A shell starts what it puts in the background with the interrupt ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_request(received: ReceivedRequest) -> bool:
         if received.number != options.on_request_number:
