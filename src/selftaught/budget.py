@@ -108,16 +108,6 @@ class Account:
         with self._lock:
             self.calls, self.responses, self.utility_calls = calls, responses, utility_calls
 
-    @property
-    def remaining_calls(self) -> int:
-        """Language model calls left."""
-        return self.budget.calls - self.calls
-
-    @property
-    def remaining_utility_calls(self) -> int:
-        """Scores left."""
-        return self.budget.utility_calls - self.utility_calls
-
 
 class RunAccount:
     """The spending of a whole run, over all improvers in it. Thread-safe."""
