@@ -13,16 +13,25 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed  ## Make .venv with everything from the lock file
+install: $(VENV)/.installed  ## Make .venv with what a run needs, from the lock file
 
-$(VENV)/.installed: pyproject.toml uv.lock
+$(VENV)/.uv: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "selftaught needs Python 3.11 or later; PYTHON=/path/to/python3 names one."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "The venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	@$(UV) sync --frozen --quiet
 	@touch $@
+
+$(VENV)/.installed: $(VENV)/.uv
+	@$(UV) sync --frozen --quiet --no-dev --inexact
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.uv
+	@$(UV) sync --frozen --quiet
+	@touch $@ $(VENV)/.installed
+
+dev: $(VENV)/.installed-dev  ## The same with every extra and the development tools
 
 run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=name)
 	@$(BIN)/selftaught doctor > .doctor.txt || { cat .doctor.txt; rm .doctor.txt; exit 1; }
@@ -33,30 +42,30 @@ run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=na
 	@$(BIN)/selftaught run tsp circle_packing --rounds 3 --calls 8 --meta-calls 4 \
 	  --repeats 3 --accept better --seed $(SEED) --model $(MODEL) --store $(STORE)
 
-test: install  ## Run every test
+test: dev  ## Run every test
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: lint typecheck test  ## Everything that CI runs
 
-lint: install  ## Style and format
+lint: dev  ## Style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-format: install  ## Rewrite to the format
+format: dev  ## Rewrite to the format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-typecheck: install  ## mypy, strict
+typecheck: dev  ## mypy, strict
 	@$(BIN)/mypy
 
-bench: install  ## The ten-seed experiment and the timings (minutes)
+bench: dev  ## The ten-seed experiment and the timings (minutes)
 	@$(BIN)/python bench/ten_seeds.py
 	@$(BIN)/python bench/sandbox.py
 
-docs: install  ## Write the command reference anew from --help
+docs: dev  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py
 
 clean:  ## Remove the environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install run test check lint format typecheck bench docs clean
+.PHONY: help install dev run test check lint format typecheck bench docs clean

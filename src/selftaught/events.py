@@ -60,6 +60,8 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
     model: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     dollars: float | None = None
     truncated: tuple[int, ...] = ()
     seconds: float = 0.0

@@ -32,11 +32,43 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(body).hexdigest()[:24]
 
 
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run asks its model; the same for all its requests. None leaves it to the endpoint.
+
+    Attributes:
+        max_output_tokens: tokens of one response, at most; reasoning included.
+        reasoning_effort: as the provider spells it, such as `low`.
+        timeout_s: seconds that one request may take.
+        concurrency: requests under way at once, at most.
+        requests_per_minute, tokens_per_minute: what the endpoint allows.
+        input_price, output_price: dollars for a million tokens, where the price table is wrong
+            or silent.
+    """
+
+    max_output_tokens: int | None = None
+    reasoning_effort: str | None = None
+    timeout_s: float = 120.0
+    concurrency: int = 8
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer cost: tokens as the endpoint counted them, money where the price is known."""
+    """What an answer cost: tokens as the endpoint counted them, money where the price is known.
+
+    Attributes:
+        prompt_tokens: of all requests sent for it; `cached_tokens` of them were read from the
+            provider's cache.
+        completion_tokens: of all responses; `reasoning_tokens` of them are not in the texts.
+        dollars: None where the price is not known.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     dollars: float | None = None
 
 
@@ -47,11 +79,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         texts: one text per response.
         usage: the cost of all of them together.
         truncated: indices of responses that were cut at the output limit.
+        model: who answered, where that is not the model that was asked: one of a mix.
+        attempts: requests sent for it, repetitions included.
     """
 
     texts: tuple[str, ...]
     usage: Usage = Usage()
     truncated: tuple[int, ...] = ()
+    model: str = ""
+    attempts: int = 1
 
 
 @runtime_checkable

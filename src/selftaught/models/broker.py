@@ -61,7 +61,13 @@ class Broker:
             event, texts = recorded
             with self._lock:
                 self.replayed_calls += 1
-            return Answer(texts=texts, usage=_usage(event), truncated=event.truncated)
+            return Answer(
+                texts=texts,
+                usage=_usage(event),
+                truncated=event.truncated,
+                model=event.model,
+                attempts=event.attempts,
+            )
         self._check()
         self._account.check()
         started = time.monotonic()
@@ -92,9 +98,12 @@ class Broker:
                 message=text_hash(request.message),
                 temperature=request.temperature,
                 texts=tuple(map(text_hash, answer.texts)),
-                model=self._model.name,
+                model=answer.model or self._model.name,
+                attempts=answer.attempts,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
                 dollars=usage.dollars,
                 truncated=answer.truncated,
                 seconds=seconds,
@@ -109,5 +118,7 @@ def _usage(event: Answered) -> Usage:
     return Usage(
         prompt_tokens=event.prompt_tokens,
         completion_tokens=event.completion_tokens,
+        cached_tokens=event.cached_tokens,
+        reasoning_tokens=event.reasoning_tokens,
         dollars=event.dollars,
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from selftaught.errors import UsageError
-from selftaught.language_model import LanguageModel
+from selftaught.language_model import LanguageModel, ModelSettings
 from selftaught.models.failures import KEY_VARIABLE, shown_url
 from selftaught.models.openai_compatible import (
     OPENAI_URL,
@@ -39,6 +39,7 @@ def resolve_model(
     *,
     base_url: str | None,
     environment: Mapping[str, str],
+    settings: ModelSettings | None = None,
     on_wait: OnWait = say_nothing,
 ) -> LanguageModel:
     """Return what answers under a name.
@@ -48,6 +49,7 @@ def resolve_model(
         base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
             the environment, else OpenAI's own.
         environment: where keys are looked up, usually `os.environ`.
+        settings: how the model is asked.
         on_wait: see `OpenAICompatibleModel`.
 
     Raises:
@@ -70,8 +72,12 @@ def resolve_model(
             f"{form.form} ({form.meaning})" for form in model_names(environment=environment)
         )
         raise UsageError(f"There is no model {name!r}. There are: {forms}.")
+    settings = settings or ModelSettings()
     return OpenAICompatibleModel(
         model,
+        timeout_s=settings.timeout_s,
+        max_concurrency=settings.concurrency,
+        max_output_tokens=settings.max_output_tokens,
         base_url=base_url or environment.get(URL_VARIABLE) or None,
         api_key=environment.get(KEY_VARIABLE),
         on_wait=on_wait,

@@ -9,6 +9,7 @@ from selftaught.budget import Budget, RunLimits
 from selftaught.compare import MIN_SEEDS
 from selftaught.errors import StoreError, UsageError
 from selftaught.improver import API_VERSION
+from selftaught.language_model import ModelSettings
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
@@ -34,6 +35,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         seed: all luck follows from it.
         model: as after `--model`; `custom:NAME` for an object given in Python.
         base_url: of an OpenAI-compatible endpoint.
+        model_settings: how the model is asked.
         budget: of one application of an improver to a task.
         meta_budget: of one application of an improver to an improver.
         limits: of the whole run.
@@ -55,6 +57,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     model: str = "mutation"
     base_url: str | None = None
+    model_settings: ModelSettings = ModelSettings()
     budget: Budget = Budget()
     meta_budget: Budget = Budget()
     limits: RunLimits = RunLimits()

@@ -56,6 +56,7 @@ class Execution:
             config.model,
             base_url=config.base_url,
             environment=os.environ if environment is None else environment,
+            settings=config.model_settings,
             on_wait=self._waited,
         )
         self.account = RunAccount(config.limits)
