@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from selftaught.errors import RequestRejected
-from selftaught.language_model import Request
+from selftaught.language_model import ModelSettings, Request
+from selftaught.models.hosted import HostedModel, Waiting
 from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.testing import Fault, HttpError, LoopbackServer, ReceivedRequest
 
@@ -36,17 +37,23 @@ def asking(n: int = 1, message: str = "m", temperature: float = 0.7) -> Request:
     return Request(expertise="e", message=message, n_responses=n, temperature=temperature)
 
 
-def ask(
-    model: OpenAICompatibleModel, n: int = 1, *, key: str = "job|c|0", **more: Any
-) -> list[str]:
+def ask(model: HostedModel, n: int = 1, *, key: str = "job|c|0", **more: Any) -> list[str]:
     answer = model.respond(asking(n, **more), seed=1, occurrence=0, key=key)
     return list(answer.texts)
 
 
+def made(url: str, make: Any = OpenAICompatibleModel, **options: Any) -> HostedModel:
+    """A model whose settings and ways of waiting are given by name."""
+    parts: dict[type, dict[str, Any]] = {ModelSettings: {}, Waiting: {"backoff_s": 0.001}}
+    for part, values in parts.items():
+        values |= {name: options.pop(name) for name in part.__struct_fields__ if name in options}
+    settings, waiting = (part(**values) for part, values in parts.items())
+    return make("tiny", base_url=url, settings=settings, waiting=waiting, **options)
+
+
 @contextmanager
-def model_of(server: LoopbackServer, **options: Any) -> Iterator[OpenAICompatibleModel]:
-    options = {"backoff_s": 0.001, "api_key": KEY} | options
-    with OpenAICompatibleModel("tiny", base_url=server.url, **options) as model:
+def model_of(server: LoopbackServer, **options: Any) -> Iterator[HostedModel]:
+    with made(server.url, **({"api_key": KEY} | options)) as model:
         yield model
 
 
@@ -182,7 +189,7 @@ def test_texts_cut_at_the_output_limit_are_named() -> None:
 
     with (
         LoopbackServer(fenced, honours_n=False, faults=[None, Fault.TRUNCATED_FENCE]) as server,
-        model_of(server, max_concurrency=1) as model,
+        model_of(server, concurrency=1) as model,
     ):
         answer = model.respond(asking(3), seed=0, occurrence=0, key="k")
     assert answer.truncated == (1,)

@@ -1,37 +1,51 @@
-"""The OpenAI-compatible model keeps the contract of language models, over HTTP."""
+"""Every hosted model keeps the contract of language models, over HTTP."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from test_models_asking import made
 
 from selftaught.language_model import LanguageModel, Request
+from selftaught.models.anthropic_messages import AnthropicModel
+from selftaught.models.google_generate import GoogleModel
 from selftaught.models.openai_compatible import OpenAICompatibleModel
-from selftaught.testing import Fault, LanguageModelContract, LoopbackServer, ReceivedRequest
+from selftaught.testing import (
+    ANTHROPIC,
+    GEMINI,
+    OPENAI,
+    Fault,
+    LanguageModelContract,
+    LoopbackServer,
+    ReceivedRequest,
+)
 
 
 def served(received: ReceivedRequest, index: int) -> str:
-    return f"{received.body['messages'][-1]['content']}|{index}"
+    return f"{received.asked.message}|{index}"
 
 
 class OverHttp(LanguageModelContract):
     repeats_itself = True
     honours_n = True
+    make: Any = OpenAICompatibleModel
+    dialect = OPENAI
 
     @pytest.fixture
     def model(self) -> Iterator[LanguageModel]:
         with (
-            LoopbackServer(served, honours_n=self.honours_n) as server,
-            OpenAICompatibleModel("tiny", base_url=server.url) as model,
+            LoopbackServer(served, honours_n=self.honours_n, dialect=self.dialect) as server,
+            made(server.url, self.make) as model,
         ):
             yield model
 
     @pytest.fixture
     def broken_model(self) -> Iterator[LanguageModel]:
         with (
-            LoopbackServer(faults=lambda number, body: Fault.EMPTY_BODY) as server,
-            OpenAICompatibleModel(
-                "tiny", base_url=server.url, backoff_s=0.001, max_retries=1
-            ) as model,
+            LoopbackServer(
+                faults=lambda number, body: Fault.EMPTY_BODY, dialect=self.dialect
+            ) as server,
+            made(server.url, self.make, max_retries=1) as model,
         ):
             yield model
 
@@ -39,9 +53,25 @@ class OverHttp(LanguageModelContract):
         return [f"{request.message}|{index}" for index in range(request.n_responses)]
 
 
-class TestModelOverHttpWhereNIsHonoured(OverHttp):
+class TestOpenAIWhereNIsHonoured(OverHttp):
     pass
 
 
-class TestModelOverHttpWhereNIsIgnored(OverHttp):
+class TestOpenAIWhereNIsIgnored(OverHttp):
+    honours_n = False
+
+
+class TestAnthropic(OverHttp):
+    make = AnthropicModel
+    dialect = ANTHROPIC
+
+
+class TestGoogleWhereSeveralCandidatesAreGiven(OverHttp):
+    make = GoogleModel
+    dialect = GEMINI
+
+
+class TestGoogleWhereOneCandidateIsGiven(OverHttp):
+    make = GoogleModel
+    dialect = GEMINI
     honours_n = False

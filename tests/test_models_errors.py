@@ -9,6 +9,7 @@ from test_models_asking import (
     Waits,
     ask,
     free_port,
+    made,
     model_of,
     numbered,
     raw_server,
@@ -95,7 +96,8 @@ def test_a_404_without_a_list_of_models_points_at_the_address() -> None:
             ask(model)
     assert str(failure.value) == (
         f"{wrong} does not know the model 'tiny' or the page (404): No such page: "
-        "/chat/completions. If the model is right, the address is not: most end in /v1."
+        "/chat/completions. If the model is right, the address is not: those of OpenAI-compatible "
+        "servers mostly end in /v1."
     )
 
 
@@ -138,7 +140,7 @@ def test_a_timeout_is_said_in_seconds() -> None:
 def test_an_endpoint_that_is_not_there_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     with (
-        OpenAICompatibleModel("tiny", base_url=url, max_retries=0) as model,
+        made(url, max_retries=0) as model,
         pytest.raises(ModelUnreachable) as failure,
     ):
         ask(model)
@@ -151,13 +153,13 @@ def test_an_endpoint_that_is_not_there_is_named() -> None:
 def test_a_page_that_is_no_api_is_shown_by_its_beginning() -> None:
     with (
         raw_server("<!doctype html>\x1b[31m") as url,
-        OpenAICompatibleModel("tiny", base_url=url, max_retries=0) as model,
+        made(url, max_retries=0) as model,
         pytest.raises(ModelUnreachable) as failure,
     ):
         ask(model)
     assert "<!doctype html>" in str(failure.value)
     assert "\x1b" not in str(failure.value)
-    assert "OpenAI-compatible server" in str(failure.value)
+    assert "a server that sends a chat completion" in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +171,21 @@ def test_what_is_no_address_is_a_usage_error(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"timeout_s": 0}, {"max_concurrency": 0}, {"max_retries": -1}, {"backoff_s": -1}]
+    "options",
+    [
+        {"timeout_s": 0},
+        {"concurrency": 0},
+        {"max_retries": -1},
+        {"backoff_s": -1},
+        {"patience_s": -1},
+        {"requests_per_minute": 0},
+        {"tokens_per_minute": -5},
+        {"max_output_tokens": 0},
+    ],
 )
 def test_numbers_that_cannot_be_meant_are_usage_errors(options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
-        OpenAICompatibleModel("tiny", base_url="http://127.0.0.1:1/v1", **options)  # type: ignore[arg-type]
+        made("http://127.0.0.1:1/v1", **options)
 
 
 def test_requests_that_cannot_be_sent_are_rejected_before_they_are() -> None:
@@ -188,7 +200,7 @@ def test_requests_that_cannot_be_sent_are_rejected_before_they_are() -> None:
 def test_credentials_in_an_address_are_sent_but_not_shown() -> None:
     url = f"http://user:{KEY}@127.0.0.1:{free_port()}/v1?token={KEY}"
     with (
-        OpenAICompatibleModel("tiny", base_url=url, max_retries=0) as model,
+        made(url, max_retries=0) as model,
         pytest.raises(ModelUnreachable) as failure,
     ):
         ask(model)

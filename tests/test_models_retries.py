@@ -15,14 +15,14 @@ from test_models_asking import (
     KEY,
     Waits,
     ask,
+    made,
     model_of,
     numbered,
     raw_server,
 )
 
 from selftaught.errors import ModelRefused, ModelUnreachable
-from selftaught.models.chat_endpoint import retry_after_s
-from selftaught.models.openai_compatible import OpenAICompatibleModel
+from selftaught.models.http_status import retry_after_s
 from selftaught.models.side_by_side import side_by_side
 from selftaught.testing import Fault, HttpError, LoopbackServer, ReceivedRequest
 
@@ -70,7 +70,7 @@ def test_a_passing_fault_is_retried_and_reported(fault: Fault | HttpError, says:
 def test_an_empty_list_of_choices_is_retried() -> None:
     with (
         raw_server({"choices": []}) as url,
-        OpenAICompatibleModel("tiny", base_url=url, max_retries=1, backoff_s=0) as model,
+        made(url, max_retries=1, backoff_s=0) as model,
         pytest.raises(ModelUnreachable, match="without a single choice"),
     ):
         ask(model)
@@ -123,7 +123,7 @@ def test_a_wait_of_hours_is_an_error_and_not_waited_for() -> None:
         ask(model)
     assert str(failure.value) == (
         f"{server.url} answered 429: Rate limit reached, and asks to wait 7,200 s before the next "
-        "request, more than 300 s. Go on with the run later."
+        "request, more than the 1,800 s of patience. Go on with the run later: `selftaught resume`."
     )
 
 
@@ -148,7 +148,7 @@ def test_one_failing_part_is_repeated_alone() -> None:
         return Fault.UNAVAILABLE if number == 2 else None
 
     with LoopbackServer(numbered, honours_n=False, faults=second_part_once) as server:
-        with model_of(server, max_concurrency=1) as model:
+        with model_of(server, concurrency=1) as model:
             assert ask(model, 3) == ["m #0", "m #1", "m #2"]
         keys = [received.idempotency_key for received in server.log]
     assert sorted(keys) == ["job|c|0/0", "job|c|0/1", "job|c|0/1", "job|c|0/2"]
@@ -164,7 +164,7 @@ def test_as_many_requests_are_under_way_as_allowed_and_no_more(honours_n: bool) 
 
     with (
         LoopbackServer(once_three_are_under_way, honours_n=honours_n, latency_s=0.02) as server,
-        model_of(server, max_concurrency=3) as model,
+        model_of(server, concurrency=3) as model,
         ThreadPoolExecutor(10) as threads,
     ):
         texts = list(
@@ -218,9 +218,7 @@ def test_calls_run_in_order_and_stop_where_one_fails() -> None:
 def test_closing_ends_a_wait_and_later_requests() -> None:
     with LoopbackServer(numbered, faults=[Fault.RATE_LIMITED], retry_after="100") as server:
         waiting = threading.Event()
-        with OpenAICompatibleModel(
-            "tiny", base_url=server.url, on_wait=lambda *told: waiting.set()
-        ) as model:
+        with made(server.url, on_wait=lambda *told: waiting.set()) as model:
             with ThreadPoolExecutor(1) as threads:
                 future = threads.submit(ask, model)
                 assert waiting.wait(20)

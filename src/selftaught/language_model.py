@@ -41,6 +41,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
         timeout_s: seconds that one request may take.
         concurrency: requests under way at once, at most.
         requests_per_minute, tokens_per_minute: what the endpoint allows.
+        patience_s: seconds to wait for an endpoint that has answered before and then stops to.
         input_price, output_price: dollars for a million tokens, where the price table is wrong
             or silent.
     """
@@ -51,6 +52,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 8
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    patience_s: float = 1800.0
     input_price: float | None = None
     output_price: float | None = None
 

@@ -2,25 +2,35 @@
 
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from selftaught.models.endpoint import Parameter
 from selftaught.models.failures import Refusal
 
 _REJECTED = frozenset({400, 422})
+BLOCKED = "blocked"
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The forms in which parameters are sent: the place of each by its name, and all merged."""
+
+    places: dict[str, int]
+    fields: dict[str, Any]
 
 
 class EndpointLimits:
-    """Remembers for one endpoint which parameters it refused. Thread-safe.
+    """Remembers for one endpoint which forms of parameters it refused. Thread-safe.
 
-    Attributes:
-        one_at_a_time: it gives one response per request, whatever `n` asks for.
+    Args:
+        one_at_a_time: it gives one response per request, whatever is asked for.
     """
 
-    def __init__(self) -> None:
-        self.one_at_a_time = False
-        self._temperatures: set[float] = set()
-        self._output_limit = "max_tokens"
-        self._no_seed = False
+    def __init__(self, *, one_at_a_time: bool = False) -> None:
+        self.one_at_a_time = one_at_a_time
+        self._places: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def note_one_at_a_time(self) -> bool:
@@ -29,62 +39,50 @@ class EndpointLimits:
             was, self.one_at_a_time = self.one_at_a_time, True
             return not was
 
-    def sampling(
-        self, *, temperature: float, max_output_tokens: int | None, seed: int | None
-    ) -> dict[str, Any]:
-        """Return the parameters to send, less what was refused before."""
+    def chosen(self, parameters: Sequence[Parameter]) -> Chosen:
+        """Return the forms to send: of each parameter the first that was not refused."""
+        fields: dict[str, Any] = {}
         with self._lock:
-            wanted: dict[str, Any] = {}
-            if temperature not in self._temperatures:
-                wanted["temperature"] = temperature
-            if max_output_tokens is not None:
-                wanted[self._output_limit] = max_output_tokens
-            if seed is not None and not self._no_seed:
-                wanted["seed"] = seed
-            return wanted
+            places = {one.name: self._places.get(one.name, 0) for one in parameters}
+        for one in parameters:
+            fields |= one.forms[places[one.name]].fields
+        return Chosen(places, fields)
 
-    def learn(self, refusal: Refusal, sent: dict[str, Any]) -> str | None:
-        """Take in a refusal of a request; return what is done differently from now on.
+    def learn(self, refusal: Refusal, parameters: Sequence[Parameter], sent: Chosen) -> str | None:
+        """Take in a refusal; return what is done differently from now on.
 
-        None means that nothing can be done. Otherwise the same request, built anew, differs from
-        what was sent, so learning comes to an end.
+        None means that nothing can be done; "" that another request has taught it meanwhile.
+        Each refusal moves a parameter to its next form, so learning comes to an end.
         """
         if refusal.status not in _REJECTED:
             return None
-        with self._lock:
-            if "temperature" in sent and blames(refusal, "temperature"):
-                # By value and not for good: many endpoints take some temperatures only.
-                self._temperatures.add(sent["temperature"])
-                return (
-                    f"temperature {sent['temperature']:g} is not accepted and left out: "
-                    "the endpoint samples at its own"
-                )
-            if "max_tokens" in sent and blames(refusal, "max_tokens"):
-                self._output_limit = "max_completion_tokens"
-                return "the output limit goes by the name of max_completion_tokens"
-            if "seed" in sent and blames(refusal, "seed"):
-                self._no_seed = True
-                return "a seed is not accepted and left out"
-            return None
+        for one in parameters:
+            place = sent.places[one.name]
+            if place + 1 < len(one.forms) and blames(refusal, one.words):
+                with self._lock:
+                    if self._places.get(one.name, 0) > place:
+                        return ""
+                    self._places[one.name] = place + 1
+                return one.forms[place].refused
+        return None
+
+    @staticmethod
+    def may_be_about_n(refusal: Refusal, n: int, parameters: Sequence[Parameter]) -> bool:
+        """Whether a refused request for several responses is worth asking for one by one.
+
+        Servers word this too differently to be recognised ("best_of must be 1"), so every
+        rejection of a request for several counts unless it names another parameter that can be
+        left out.
+        """
+        if refusal.status not in _REJECTED or n == 1 or refusal.code == BLOCKED:
+            return False
+        if blames(refusal, ("n", "candidateCount", "candidate_count")):
+            return True
+        return not any(len(one.forms) > 1 and blames(refusal, one.words) for one in parameters)
 
 
-def blames(refusal: Refusal, parameter: str) -> bool:
-    """Whether a refusal is about a parameter: by its field, else by the word in its message."""
+def blames(refusal: Refusal, words: Sequence[str]) -> bool:
+    """Whether a refusal is about a parameter: by its field, else by a word in its message."""
     if refusal.param is not None:
-        return refusal.param == parameter
-    return re.search(rf"(?<!\w){parameter}(?!\w)", refusal.message) is not None
-
-
-def may_be_about_n(refusal: Refusal, sent: dict[str, Any]) -> bool:
-    """Whether a refused request for several responses is worth asking for one by one.
-
-    Servers word this too differently to be recognised ("best_of must be 1"), so every rejection
-    of a request for several counts unless it names another parameter that can be left out.
-    """
-    if refusal.status not in _REJECTED or "n" not in sent:
-        return False
-    if blames(refusal, "n"):
-        return True
-    return not any(
-        name in sent and blames(refusal, name) for name in ("temperature", "max_tokens", "seed")
-    )
+        return any(part in words for part in re.split(r"[.\[\]]", refusal.param))
+    return any(re.search(rf"(?<!\w){word}(?!\w)", refusal.message, re.IGNORECASE) for word in words)

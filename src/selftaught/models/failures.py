@@ -7,14 +7,44 @@ Two exceptions stay inside `selftaught.models`: `PassingTrouble`, which asking a
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-from selftaught.errors import ModelError, ModelRefused, RequestRejected, UsageError
+import msgspec
 
-KEY_VARIABLE = "OPENAI_API_KEY"
+from selftaught.errors import (
+    ModelError,
+    ModelRefused,
+    ModelUnreachable,
+    RequestRejected,
+    UsageError,
+)
+
+MAX_ANSWER_BYTES = 32 * 2**20
 
 _SHOWN_CHARS = 300
 _SHOWN_MODELS = 20
 # Some servers echo the key that they reject, whole or with a part of it starred out.
-_KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai)-[A-Za-z0-9_*.\-]{6,}")
+_KEY_LIKE = re.compile(r"\b(?:(?:sk|gsk|xai)-|AIza)[A-Za-z0-9_*.\-]{6,}")
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an endpoint is, and how it is reached; made by `target`.
+
+    Attributes:
+        base_url: the address, which may hold credentials.
+        url: the same without them, for messages.
+        key: None where there is none.
+        key_variable: where users set it.
+        timeout_s: seconds from sending a request until its whole answer is here.
+        max_answer_bytes: a longer body is not read.
+        connections: kept open between requests.
+    """
+
+    base_url: str
+    url: str
+    key: str | None
+    key_variable: str
+    timeout_s: float
+    max_answer_bytes: int
+    connections: int
 
 
 class PassingTrouble(Exception):
@@ -24,13 +54,22 @@ class PassingTrouble(Exception):
         says: what happened, as a clause without a full stop.
         advice: what the user can do if it stays so.
         retry_after_s: seconds that the endpoint asked to wait, or None.
+        is_overload: the endpoint is there but asked too much; fewer requests at once may do.
     """
 
-    def __init__(self, says: str, advice: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        says: str,
+        advice: str,
+        retry_after_s: float | None = None,
+        *,
+        is_overload: bool = False,
+    ) -> None:
         super().__init__(says)
         self.says = says
         self.advice = advice
         self.retry_after_s = retry_after_s
+        self.is_overload = is_overload
 
 
 class Refusal(Exception):
@@ -39,10 +78,12 @@ class Refusal(Exception):
     Attributes:
         status: the HTTP status.
         message: the endpoint's own words, cleaned.
-        code, param: OpenAI's machine-readable fields, where given.
+        code, param: machine-readable fields in the manner of OpenAI, where given.
     """
 
-    def __init__(self, status: int, message: str, code: str | None, param: str | None) -> None:
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -81,7 +122,7 @@ def shown_url(base_url: str) -> str:
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
 
 
-def usable_key(key: str | None) -> str | None:
+def usable_key(key: str | None, variable: str) -> str | None:
     """Return a key without surrounding white space, None where there is none.
 
     Raises:
@@ -91,30 +132,70 @@ def usable_key(key: str | None) -> str | None:
     for place, character in enumerate(key):
         if not (character.isascii() and character.isprintable()) or character == " ":
             raise ModelRefused(
-                f"The key in {KEY_VARIABLE} cannot be sent: its character {place + 1} is no "
+                f"The key in {variable} cannot be sent: its character {place + 1} is no "
                 "letter, digit or sign that a key consists of. Copy it again."
             )
     return key or None
 
 
-def no_key(url: str) -> ModelRefused:
-    """The error for an endpoint that needs a key where none is set."""
-    return ModelRefused(
-        f"Set {KEY_VARIABLE} to a key for {url}, or name another server by its base URL: "
-        "a local one needs no key."
+def target(
+    base_url: str,
+    key: str | None,
+    *,
+    key_variable: str,
+    timeout_s: float,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
+    connections: int = 8,
+    needs_key: bool = False,
+) -> Target:
+    """Return where an endpoint is.
+
+    Args:
+        needs_key: whether it is known to answer nobody without a key.
+
+    Raises:
+        UsageError: `base_url` is no address.
+        ModelRefused: the key cannot be sent in a header, or is missing where it is needed.
+    """
+    url = shown_url(base_url)
+    usable = usable_key(key, key_variable)
+    if needs_key and usable is None:
+        raise ModelRefused(
+            f"Set {key_variable} to a key for {url}, or name another server by its base URL: "
+            "a local one needs no key."
+        )
+    return Target(
+        base_url=base_url,
+        url=url,
+        key=usable,
+        key_variable=key_variable,
+        timeout_s=timeout_s,
+        max_answer_bytes=max_answer_bytes,
+        connections=connections,
     )
 
 
+def closed(url: str) -> ModelUnreachable:
+    """The error for what is asked of a connection that was closed."""
+    return ModelUnreachable(f"The connection to {url} was closed.")
+
+
 def refused(
-    refusal: Refusal, *, model: str, url: str, has_key: bool, offered: list[str] | None
+    refusal: Refusal,
+    *,
+    model: str,
+    url: str,
+    has_key: bool,
+    key_variable: str,
+    offered: list[str] | None,
 ) -> ModelError:
     """Translate a refusal; `offered` are the models that the endpoint lists, None if unknown."""
     status = refusal.status
     words = f": {refusal.message.rstrip('.')}." if refusal.message else "."
     if status == 401 and not has_key:
-        return ModelRefused(f"{url} wants a key (401){words} Set {KEY_VARIABLE}.")
+        return ModelRefused(f"{url} wants a key (401){words} Set {key_variable}.")
     if status == 401:
-        return ModelRefused(f"{url} rejects the key (401){words} Check {KEY_VARIABLE}.")
+        return ModelRefused(f"{url} rejects the key (401){words} Check {key_variable}.")
     if status == 403:
         return ModelRefused(
             f"{url} forbids the request (403){words} The key may not be meant for {model!r}."
@@ -126,7 +207,7 @@ def refused(
     if status == 404:
         return ModelRefused(
             f"{url} does not know the model {model!r} or the page (404){words} If the model is "
-            "right, the address is not: most end in /v1."
+            "right, the address is not: those of OpenAI-compatible servers mostly end in /v1."
         )
     if status == 402 or refusal.code == "insufficient_quota":
         return ModelRefused(

@@ -6,16 +6,8 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
-from selftaught.models.failures import KEY_VARIABLE, shown_url
-from selftaught.models.openai_compatible import (
-    OPENAI_URL,
-    OnWait,
-    OpenAICompatibleModel,
-    say_nothing,
-)
-
-URL_VARIABLE = "OPENAI_BASE_URL"
-_OPENAI = "openai/"
+from selftaught.models.hosted import Waiting
+from selftaught.models.providers import PROVIDERS, provider_of
 
 
 class ModelForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,17 +32,17 @@ def resolve_model(
     base_url: str | None,
     environment: Mapping[str, str],
     settings: ModelSettings | None = None,
-    on_wait: OnWait = say_nothing,
+    waiting: Waiting | None = None,
 ) -> LanguageModel:
     """Return what answers under a name.
 
     Args:
-        name: `mutation`, `mutation-first-order` or `openai/NAME`.
-        base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
-            the environment, else OpenAI's own.
+        name: `mutation`, `mutation-first-order` or PROVIDER/NAME, as `model_names` lists them.
+        base_url: the address of another endpoint than the provider's own; None takes it from
+            the provider's variable in the environment, such as OPENAI_BASE_URL.
         environment: where keys are looked up, usually `os.environ`.
         settings: how the model is asked.
-        on_wait: see `OpenAICompatibleModel`.
+        waiting: how it repeats and waits, and who is told.
 
     Raises:
         UsageError: there is no such form of name, or the address is none.
@@ -60,40 +52,41 @@ def resolve_model(
         if base_url is not None:
             raise UsageError(
                 f"A base URL has no meaning for {name!r}, which asks no server. "
-                f"Leave it out, or name a model of the server as {_OPENAI}NAME."
+                "Leave it out, or name a model of the server as openai/NAME."
             )
         # Imported late: whoever asks an endpoint does not wait for the edit operators.
         from selftaught.mutation.proposer import MutationProposer
 
         return MutationProposer(templates=name == "mutation")
-    model = name.removeprefix(_OPENAI)
-    if model == name or not model.strip():
+    found = provider_of(name)
+    if found is None:
         forms = "; ".join(
             f"{form.form} ({form.meaning})" for form in model_names(environment=environment)
         )
         raise UsageError(f"There is no model {name!r}. There are: {forms}.")
-    settings = settings or ModelSettings()
-    return OpenAICompatibleModel(
+    provider, model = found
+    return provider.make(
         model,
-        timeout_s=settings.timeout_s,
-        max_concurrency=settings.concurrency,
-        max_output_tokens=settings.max_output_tokens,
-        base_url=base_url or environment.get(URL_VARIABLE) or None,
-        api_key=environment.get(KEY_VARIABLE),
-        on_wait=on_wait,
+        base_url=provider.base_url(base_url, environment),
+        api_key=provider.key(environment),
+        settings=settings or ModelSettings(),
+        waiting=waiting or Waiting(),
     )
 
 
 def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) -> list[ModelForm]:
     """Return the forms of name that `resolve_model` takes, and whether each is usable now."""
-    url = base_url or environment.get(URL_VARIABLE) or None
-    has_key = bool(environment.get(KEY_VARIABLE, "").strip())
-    if url is not None:
-        remark = f"asks {shown_url(url)}, {'with' if has_key else 'without'} a key"
-    elif has_key:
-        remark = f"asks {OPENAI_URL} with the key in {KEY_VARIABLE}"
-    else:
-        remark = f"set {KEY_VARIABLE}, or give the base URL of a server that needs no key"
+    hosted = []
+    for provider in PROVIDERS:
+        usable, remark = provider.remark(base_url, environment)
+        hosted.append(
+            ModelForm(
+                form=f"{provider.prefix}/NAME",
+                meaning=provider.meaning,
+                usable=usable,
+                remark=remark,
+            )
+        )
     return [
         ModelForm(
             form="mutation",
@@ -107,10 +100,5 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
             usable=True,
             remark="runs on this machine, needs no key",
         ),
-        ModelForm(
-            form=f"{_OPENAI}NAME",
-            meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
-            usable=has_key or url is not None,
-            remark=remark,
-        ),
+        *hosted,
     ]

@@ -26,6 +26,7 @@ from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.broker import Broker
+from selftaught.models.hosted import Waiting
 from selftaught.models.resolve import resolve_model
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
@@ -57,7 +58,7 @@ class Execution:
             base_url=config.base_url,
             environment=os.environ if environment is None else environment,
             settings=config.model_settings,
-            on_wait=self._waited,
+            waiting=Waiting(on_wait=self._waited, check=self._check),
         )
         self.account = RunAccount(config.limits)
         self.seen_attempts: set[tuple[str, str]] = set()

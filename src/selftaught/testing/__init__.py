@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from selftaught.testing.loopback_faults import Fault, HttpError
+from selftaught.testing.loopback_dialects import ANTHROPIC, GEMINI, OPENAI
+from selftaught.testing.loopback_faults import Fault, HttpError, mixed_faults
 from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
+    "ANTHROPIC",
+    "GEMINI",
+    "OPENAI",
     "Asked",
     "Attack",
     "Fault",
@@ -22,6 +26,7 @@ __all__ = [
     "Report",
     "SandboxContract",
     "ScriptedModel",
+    "mixed_faults",
 ]
 
 

@@ -1,11 +1,13 @@
 """The ways in which a LoopbackServer can go wrong on demand."""
 
 import enum
-import time
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+
+from selftaught.language_model import Request
 
 
 class Fault(enum.Enum):
@@ -14,6 +16,8 @@ class Fault(enum.Enum):
     RATE_LIMITED = "429 with a Retry-After header"
     SERVER_ERROR = "500"
     UNAVAILABLE = "503"
+    OVERLOADED = "529"
+    WRONG_MODEL = "404: the model is not known"
     RESET = "the connection is reset without an answer"
     CUT_BODY = "the connection closes in the middle of the body"
     BAD_JSON = "a complete body that is no JSON"
@@ -29,7 +33,7 @@ class Fault(enum.Enum):
 
 
 class HttpError(msgspec.Struct, frozen=True, kw_only=True):
-    """An error response of any kind, in OpenAI's form.
+    """An error response of any kind, sent in the form of the server's protocol.
 
     Attributes:
         status: the HTTP status.
@@ -48,17 +52,50 @@ Mishap = Fault | HttpError | None
 FaultPlan = Iterable[Mishap] | Callable[[int, dict[str, Any]], Mishap]
 
 
-def as_http_error(fault: Fault, body: dict[str, Any], retry_after: str) -> HttpError | None:
+# Those that asking again cures, and that take no time to notice.
+PASSING = (
+    Fault.RATE_LIMITED,
+    Fault.SERVER_ERROR,
+    Fault.UNAVAILABLE,
+    Fault.OVERLOADED,
+    Fault.RESET,
+    Fault.CUT_BODY,
+    Fault.BAD_JSON,
+    Fault.EMPTY_BODY,
+    Fault.NO_CHOICES,
+)
+
+
+def mixed_faults(
+    share: float, *, seed: int, kinds: Sequence[Fault] = PASSING
+) -> Callable[[int, dict[str, Any]], Mishap]:
+    """Return a plan in which a share of the requests meets a fault of a random kind.
+
+    A request's fate follows from the seed and its number alone.
+    """
+
+    def plan(number: int, body: dict[str, Any]) -> Mishap:
+        luck = random.Random(f"{seed}|{number}")
+        return luck.choice(kinds) if luck.random() < share else None
+
+    return plan
+
+
+def as_http_error(
+    fault: Fault, asked: Request, sampling: dict[str, Any], retry_after: str
+) -> HttpError | None:
     """Return the error response that a fault amounts to for a request, None if it is none."""
     if fault is Fault.RATE_LIMITED:
         return HttpError(status=429, message="Rate limit reached", retry_after=retry_after)
     if fault is Fault.SERVER_ERROR:
         return HttpError(status=500, message="Internal error")
-    if fault is Fault.UNAVAILABLE:
-        return HttpError(status=503, message="Overloaded")
-    if fault is Fault.N_REJECTED and body.get("n", 1) > 1:
+    if fault in (Fault.UNAVAILABLE, Fault.OVERLOADED):
+        return HttpError(status=int(fault.value), message="Overloaded")
+    if fault is Fault.WRONG_MODEL:
+        return HttpError(status=404, message="The model does not exist", code="model_not_found")
+    if fault is Fault.N_REJECTED and asked.n_responses > 1:
         return HttpError(status=400, message="n must be 1 for this model", param="n")
-    if fault is Fault.TEMPERATURE_REJECTED and "temperature" in body:
+    if fault is Fault.TEMPERATURE_REJECTED and "temperature" in sampling:
         return HttpError(
             status=400,
             message="Unsupported value: 'temperature' must be left at its default",
@@ -67,39 +104,12 @@ def as_http_error(fault: Fault, body: dict[str, Any], retry_after: str) -> HttpE
     return None
 
 
-def completion_body(
-    number: int, asked: dict[str, Any], texts: list[str], mishap: Mishap, huge_chars: int
-) -> dict[str, Any]:
-    """Return the body of an answer, spoilt by those faults that leave it well-formed.
-
-    Tokens are counted as words.
-    """
-    cut = mishap is Fault.TRUNCATED_FENCE
-    contents: list[str | None] = list(texts)
-    if cut:
-        contents = [text[: text.rfind("```")] if "```" in text else text for text in texts]
-    elif mishap is Fault.HUGE:
-        contents = [text + "x" * huge_chars for text in texts]
-    elif mishap is Fault.NULL_CONTENT:
-        contents = [None for _ in texts]
-    prompt = sum(len(str(message["content"]).split()) for message in asked["messages"])
-    written = sum(len((content or "").split()) for content in contents)
-    return {
-        "id": f"chatcmpl-{number}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": asked.get("model"),
-        "choices": [
-            {
-                "index": place,
-                "message": {"role": "assistant", "content": content},
-                "finish_reason": "length" if cut else "stop",
-            }
-            for place, content in enumerate(contents)
-        ],
-        "usage": {
-            "prompt_tokens": prompt,
-            "completion_tokens": written,
-            "total_tokens": prompt + written,
-        },
-    }
+def spoilt(texts: list[str], mishap: Mishap, huge_chars: int) -> list[str | None]:
+    """Return the texts of an answer, spoilt by those faults that leave it well-formed."""
+    if mishap is Fault.TRUNCATED_FENCE:
+        return [text[: text.rfind("```")] if "```" in text else text for text in texts]
+    if mishap is Fault.HUGE:
+        return [text + "x" * huge_chars for text in texts]
+    if mishap is Fault.NULL_CONTENT:
+        return [None for _ in texts]
+    return list(texts)

@@ -1,32 +1,36 @@
-"""A server on 127.0.0.1 that speaks OpenAI's chat completions and can fail on demand."""
+"""A server on 127.0.0.1 that answers as hosted models do and can fail on demand.
+
+It speaks OpenAI's chat completions, Anthropic's messages or Google's generateContent.
+"""
 
 import json
 import re
 import socket
-import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import msgspec
 
+from selftaught.language_model import Request
+from selftaught.testing.loopback_connections import TrackingServer
+from selftaught.testing.loopback_dialects import OPENAI, Dialect
 from selftaught.testing.loopback_faults import (
     Fault,
     FaultPlan,
     HttpError,
     Mishap,
     as_http_error,
-    completion_body,
+    spoilt,
 )
 
 _PART = re.compile(r"(.*)/(\d+)", re.DOTALL)
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request for a chat completion, as it arrived.
+    """One request to the model, as it arrived.
 
     Attributes:
         number: counts such requests from 1.
@@ -36,6 +40,8 @@ class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
         idempotency_key: the header of that name; empty where there is none.
         answered: whether choices were sent for it; not so where the client had gone by then.
         status: the HTTP status that was sent; 0 while none was.
+        model: whom it asks.
+        dialect: the protocol.
     """
 
     number: int
@@ -45,6 +51,13 @@ class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     answered: bool = False
     status: int = 0
+    model: str = ""
+    dialect: Dialect = OPENAI
+
+    @property
+    def asked(self) -> Request:
+        """What is asked, whatever the protocol."""
+        return self.dialect.asked(self.body)
 
     @property
     def exchange(self) -> str:
@@ -64,11 +77,11 @@ Answering = Callable[[ReceivedRequest, int], str]
 
 def echo(received: ReceivedRequest, index: int) -> str:
     """Answer with the text of the last message."""
-    return str(received.body["messages"][-1]["content"])
+    return received.asked.message
 
 
 class LoopbackServer:
-    """Serves `/v1/chat/completions` and `/v1/models` on a port of the system's choice.
+    """Answers requests to a model, and lists models, on a port of the system's choice.
 
     Use it as a context manager; leaving it ends every connection.
 
@@ -79,7 +92,7 @@ class LoopbackServer:
         latency_s: seconds before each answer.
         require_key: the only key that is let in; None lets everybody in. Others get a 401 that
             repeats their key, as some servers do.
-        models: the names served, which `/v1/models` then lists; None serves any and lists none.
+        models: the names served, which are then listed; None serves any and lists none.
         faults: what goes wrong: one item per request in order of arrival, after which nothing
             does, or a function of the request's number (from 1) and body.
         retry_after: the header's value in Fault.RATE_LIMITED.
@@ -87,10 +100,12 @@ class LoopbackServer:
         on_request: called with each request before anything else; True drops it unanswered.
         on_answer: called with each request just before its answer is sent, by one thread at a
             time.
+        dialect: the protocol to speak.
         port: 0 leaves the choice to the system.
 
     Attributes:
-        url: the base URL, to and with `/v1`.
+        url: the base URL, as clients of the protocol want it; for OpenAI's with `/v1`.
+        port: the port that it listens on.
     """
 
     def __init__(
@@ -108,8 +123,10 @@ class LoopbackServer:
         huge_chars: int = 5_000_000,
         on_request: Callable[[ReceivedRequest], bool] = lambda received: False,
         on_answer: Callable[[ReceivedRequest], None] = lambda received: None,
+        dialect: Dialect = OPENAI,
         port: int = 0,
     ) -> None:
+        self.dialect = dialect
         self.answer = answer
         self.honours_n = honours_n
         self.latency_s = latency_s
@@ -131,11 +148,12 @@ class LoopbackServer:
         self._lock = threading.Lock()
         self._answer_lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", port), self)
+        self._server = TrackingServer(("127.0.0.1", port), _Handler, self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}{dialect.base_path}"
 
     def __enter__(self) -> "LoopbackServer":
         self._thread.start()
@@ -150,7 +168,7 @@ class LoopbackServer:
 
     @property
     def log(self) -> tuple[ReceivedRequest, ...]:
-        """The requests for chat completions so far, in order of arrival; safe at any time."""
+        """The requests to the model so far, in order of arrival; safe at any time."""
         with self._lock:
             return tuple(self._log)
 
@@ -165,7 +183,7 @@ class LoopbackServer:
         return self._closing.wait(seconds)
 
     def begin(
-        self, body: dict[str, Any], headers: dict[str, str]
+        self, path: str, body: dict[str, Any], headers: dict[str, str]
     ) -> tuple[ReceivedRequest, Mishap]:
         """Log a request and decide what goes wrong with it."""
         with self._lock:
@@ -175,6 +193,8 @@ class LoopbackServer:
                 body=body,
                 headers=headers,
                 idempotency_key=headers.get("idempotency-key", ""),
+                model=self.dialect.model(path, body),
+                dialect=self.dialect,
             )
             self._log.append(received)
             self._in_flight.add(received.number)
@@ -218,78 +238,30 @@ class LoopbackServer:
             self._in_flight.discard(received.number)
 
 
-class _Server(ThreadingHTTPServer):
-    """Knows its open connections, so that it can end those that clients keep alive."""
-
-    daemon_threads = False
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], owner: LoopbackServer) -> None:
-        self.owner = owner
-        self._open: set[socket.socket] = set()
-        self._to_reset: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-            resets = request in self._to_reset
-            self._to_reset.discard(request)
-        if resets:
-            # Without lingering, closing sends RST, provided that no FIN has gone before it.
-            request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_request(request)
-        else:
-            super().shutdown_request(request)
-
-    def reset(self, request: socket.socket) -> None:
-        """Have a connection reset as soon as its handler is done."""
-        with self._open_lock:
-            self._to_reset.add(request)
-
-    def end_connections(self) -> None:
-        """Wake the handlers that wait for a further request, so that their threads end."""
-        with self._open_lock:
-            for request in self._open:
-                try:
-                    request.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # the client was faster
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # One packet per answer: two small ones would meet delayed acknowledgement, 40 ms each time.
     wbufsize = -1
     disable_nagle_algorithm = True
-    server: _Server
+    server: TrackingServer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
         """Say nothing: the log is `LoopbackServer.log`."""
 
     def do_GET(self) -> None:
         """List the models."""
-        models = self.server.owner.models
-        if self.path.rstrip("/") == "/v1/models" and models is not None:
-            listed = [{"id": name, "object": "model"} for name in models]
-            self._send(200, {"object": "list", "data": listed})
+        owner: LoopbackServer = self.server.owner
+        path = self.path.partition("?")[0].rstrip("/")
+        if path == owner.dialect.list_path and owner.models is not None:
+            self._send(200, owner.dialect.listed(list(owner.models)))
         else:
             self._send_error(HttpError(status=404, message=f"No such page: {self.path}"))
 
     def do_POST(self) -> None:
-        """Answer a request for a chat completion, or fail as planned."""
+        """Answer a request to the model, or fail as planned."""
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        if self.path.rstrip("/") != "/v1/chat/completions":
+        owner: LoopbackServer = self.server.owner
+        if not owner.dialect.is_ask(self.path):
             self._send_error(HttpError(status=404, message=f"No such page: {self.path}"))
             return
         try:
@@ -297,8 +269,9 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send_error(HttpError(status=400, message="The body is no JSON"))
             return
-        owner = self.server.owner
-        received, mishap = owner.begin(body, {k.lower(): v for k, v in self.headers.items()})
+        received, mishap = owner.begin(
+            self.path, body, {k.lower(): v for k, v in self.headers.items()}
+        )
         try:
             if owner.on_request(received):
                 self.close_connection = True
@@ -308,12 +281,13 @@ class _Handler(BaseHTTPRequestHandler):
             owner.drop(received)
 
     def _serve(self, received: ReceivedRequest, mishap: Mishap) -> None:
-        owner = self.server.owner
+        owner: LoopbackServer = self.server.owner
         error = self._not_let_in(received)
         if error is None and isinstance(mishap, HttpError):
             error = mishap
         elif error is None and isinstance(mishap, Fault):
-            error = as_http_error(mishap, received.body, owner.retry_after)
+            sampling = owner.dialect.sampling(received.body)
+            error = as_http_error(mishap, received.asked, sampling, owner.retry_after)
         owner.wait(owner.latency_s)
         if error is not None:
             owner.settle(received, status=error.status)
@@ -325,33 +299,41 @@ class _Handler(BaseHTTPRequestHandler):
             owner.wait(owner.stall_s)
             self.close_connection = True
         elif mishap in (Fault.BAD_JSON, Fault.EMPTY_BODY, Fault.NO_CHOICES):
-            raw = {Fault.BAD_JSON: b'{"choices": [', Fault.NO_CHOICES: b'{"id": "x"}'}
+            without = owner.dialect.without_choices
+            raw = {Fault.BAD_JSON: without[: len(without) // 2], Fault.NO_CHOICES: without}
             owner.settle(received, status=200)
             self._send_raw(200, raw.get(mishap, b""))
         else:
             self._answer(received, mishap)
 
     def _not_let_in(self, received: ReceivedRequest) -> HttpError | None:
-        owner = self.server.owner
-        key = received.headers.get("authorization", "").removeprefix("Bearer ")
+        owner: LoopbackServer = self.server.owner
+        key = owner.dialect.key(received.headers)
         if owner.require_key is not None and key != owner.require_key:
             return HttpError(
                 status=401, message=f"Incorrect API key provided: {key}", code="invalid_api_key"
             )
-        model = received.body.get("model")
-        if owner.models is not None and model not in owner.models:
+        if owner.models is not None and received.model not in owner.models:
             return HttpError(
-                status=404, message=f"The model {model!r} does not exist", code="model_not_found"
+                status=404,
+                message=f"The model {received.model!r} does not exist",
+                code="model_not_found",
             )
         return None
 
     def _answer(self, received: ReceivedRequest, mishap: Mishap) -> None:
-        owner = self.server.owner
-        n = received.body.get("n", 1) if owner.honours_n else 1
+        owner: LoopbackServer = self.server.owner
+        asked = received.asked
+        n = asked.n_responses if owner.honours_n else 1
         texts = [owner.answer(received, received.first_index + place) for place in range(n)]
-        raw = json.dumps(
-            completion_body(received.number, received.body, texts, mishap, owner.huge_chars)
-        ).encode()
+        body = owner.dialect.answer(
+            received.number,
+            received.model,
+            spoilt(texts, mishap, owner.huge_chars),
+            cut=mishap is Fault.TRUNCATED_FENCE,
+            prompt_tokens=len(f"{asked.expertise} {asked.message}".split()),
+        )
+        raw = json.dumps(body).encode()
         if self._client_is_gone():
             self.close_connection = True
             return
@@ -386,9 +368,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _send_error(self, error: HttpError) -> None:
-        told = {"message": error.message, "code": error.code, "param": error.param}
         headers = {} if error.retry_after is None else {"Retry-After": error.retry_after}
-        self._send(error.status, {"error": told}, headers)
+        self._send(error.status, self.server.owner.dialect.error(error), headers)
 
     def _send(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
         self._send_raw(status, json.dumps(body).encode(), headers)

@@ -20,6 +20,8 @@ from typing import IO
 import msgspec
 
 from selftaught.language_model import LanguageModel, Request
+from selftaught.testing.loopback_dialects import DIALECTS
+from selftaught.testing.loopback_faults import mixed_faults
 from selftaught.testing.loopback_http import Answering, LoopbackServer, ReceivedRequest, echo
 
 _OCCURRENCE = re.compile(r".*/(\d+)", re.DOTALL)
@@ -50,15 +52,8 @@ class AnsweredLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def request_of(received: ReceivedRequest) -> Request:
-    """Return what a request for a chat completion asks, for one response."""
-    texts = {"system": "", "user": ""}
-    for message in received.body["messages"]:
-        texts[message["role"]] = message["content"]
-    return Request(
-        expertise=texts["system"],
-        message=texts["user"],
-        temperature=float(received.body.get("temperature", 1.0)),
-    )
+    """Return what a request asks, for one response."""
+    return msgspec.structs.replace(received.asked, n_responses=1)
 
 
 class MutationAnswers:
@@ -131,6 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _answering(options.answer),
         honours_n=not options.ignore_n,
         latency_s=options.latency,
+        dialect=DIALECTS[options.speaks],
+        faults=mixed_faults(options.faulty, seed=options.seed),
+        retry_after="0.1",
         on_request=on_request,
         on_answer=on_answer,
         port=options.port,
@@ -154,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="append a line per answered request")
     parser.add_argument("--ignore-n", action="store_true", help="one choice per request")
     parser.add_argument("--answer", choices=_ANSWERS, default="echo")
+    parser.add_argument("--speaks", choices=DIALECTS, default="openai", help="the protocol")
+    parser.add_argument("--faulty", type=float, default=0.0, help="share of requests that fail")
+    parser.add_argument("--seed", type=int, default=0, help="which ones fail, and how")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
     parser.add_argument("--on-request-number", type=int, metavar="N", help="kill on this one")
     parser.add_argument("--kill-pid-file", type=Path, metavar="FILE", help="whom to kill")
@@ -177,8 +178,8 @@ def _append(log: IO[bytes], received: ReceivedRequest) -> None:
         time=received.received_at,
         idempotency_key=received.idempotency_key,
         content_hash=request_of(received).content_hash,
-        model=str(received.body.get("model", "")),
-        n=int(received.body.get("n", 1)),
+        model=received.model,
+        n=received.asked.n_responses,
     )
     log.write(msgspec.json.encode(line) + b"\n")
 

@@ -1,0 +1,223 @@
+"""Google's Gemini models, by `generateContent`."""
+
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from selftaught.language_model import ModelSettings, Usage
+from selftaught.models.endpoint import (
+    Completion,
+    Form,
+    Parameter,
+    Question,
+    seed_parameter,
+    temperature_parameter,
+)
+from selftaught.models.endpoint_limits import BLOCKED
+from selftaught.models.failures import MAX_ANSWER_BYTES, PassingTrouble, Refusal, target
+from selftaught.models.hosted import HostedModel, Waiting
+from selftaught.models.reasoning import thinking_tokens
+from selftaught.models.sdk_endpoint import NO_KEY, SdkEndpoint, key_header, need_extra
+
+if TYPE_CHECKING:
+    from google.genai import Client
+    from google.genai.types import GenerateContentConfigDict
+
+    from selftaught.models.bounded_http import BoundedClient
+
+GOOGLE_URL = "https://generativelanguage.googleapis.com"
+KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+_LEVELS = ("minimal", "low", "medium", "high")
+
+
+class _Part(msgspec.Struct):
+    text: str = ""
+    thought: bool = False
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    index: int | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    cached_content_token_count: int | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Body(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+
+
+class GenerateEndpoint(SdkEndpoint["Client"]):
+    """Implements `selftaught.models.endpoint.Endpoint` by `generateContent`."""
+
+    takes_n = True
+
+    def make_client(self, http: "BoundedClient") -> "Client":
+        """Return Google's client for the Gemini API, whatever its environment says of Vertex."""
+        with warnings.catch_warnings():
+            # Its own text warns where it is compiled.
+            warnings.simplefilter("ignore")
+            from google.genai import Client
+            from google.genai.types import HttpOptions
+
+        return Client(
+            vertexai=False,
+            api_key=self.target.key or NO_KEY,
+            http_options=HttpOptions(base_url=self.target.base_url, httpx_client=http),
+        )
+
+    def parameters(self, question: Question) -> list[Parameter]:
+        """Temperature, seed, effort and output limit."""
+        found = [temperature_parameter(question.temperature)]
+        if question.seed is not None:
+            found.append(seed_parameter(question.seed))
+        if question.reasoning_effort is not None:
+            words = (
+                "thinkingLevel", "thinking_level", "thinkingBudget", "thinking_budget",
+                "thinkingConfig", "thinking_config", "thinking",
+            )  # fmt: skip
+            found.append(Parameter("effort", words, _efforts(question.reasoning_effort)))
+        if question.max_output_tokens is not None:
+            limit = Form({"max_output_tokens": question.max_output_tokens})
+            found.append(Parameter("max_output_tokens", ("maxOutputTokens",), (limit,)))
+        return found
+
+    def send(self, question: Question, fields: dict[str, Any], key: str) -> Completion:
+        """Make one exchange; see `Endpoint.send`."""
+        config: dict[str, Any] = {
+            # The answer is decoded here: the SDK's own types cost several times as much.
+            "should_return_http_response": True,
+            "http_options": {"headers": key_header(key)},
+            **fields,
+        }
+        if question.expertise:
+            config["system_instruction"] = question.expertise
+        if question.n > 1:
+            config["candidate_count"] = question.n
+        answer = self.client().models.generate_content(
+            model=self.model,
+            contents=question.message,
+            config=cast("GenerateContentConfigDict", config),
+        )
+        response = answer.sdk_http_response
+        return self._parsed(((response and response.body) or "").encode())
+
+    def model_names(self) -> list[str] | None:
+        """Return the names of the models that the endpoint lists, None where it lists none."""
+        try:
+            listed = self.client().models.list().page
+        except (PassingTrouble, Refusal, ValueError):
+            return None
+        return [(model.name or "").removeprefix("models/") for model in listed]
+
+    def _parsed(self, raw: bytes) -> Completion:
+        body = self.decoded(raw, _Body, "generated content")
+        if not body.candidates:
+            reason = body.prompt_feedback and body.prompt_feedback.block_reason
+            if reason:
+                raise Refusal(400, f"the prompt is blocked ({reason})", BLOCKED)
+            raise PassingTrouble(
+                f"{self.url} answered without a single candidate", "Check the model's name."
+            )
+        candidates = sorted(body.candidates, key=lambda one: one.index or 0)
+        return Completion(
+            texts=tuple(_text(one) for one in candidates),
+            cut=tuple(one.finish_reason == "MAX_TOKENS" for one in candidates),
+            usage=_counted(body.usage_metadata or _Usage()),
+        )
+
+
+class GoogleModel(HostedModel):
+    """Answers by Gemini.
+
+    Args:
+        model: the model's name at Google, without `models/`.
+        base_url: another server that speaks the protocol, up to and without the version.
+        api_key: the key; may be missing where `base_url` is given.
+        settings: how it is asked.
+        waiting: how it repeats and waits.
+        send_seed: whether to send a seed.
+        max_answer_bytes: a longer body counts as a failure.
+
+    Raises:
+        UsageError: the extra is missing, `base_url` is no address, or a number is out of range.
+        ModelRefused: no key is given for Google's own endpoint, or the key cannot be sent.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        settings: ModelSettings | None = None,
+        waiting: Waiting | None = None,
+        send_seed: bool = False,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        name = f"google/{model}"
+        need_extra("google.genai", "google", name)
+        settings = settings or ModelSettings()
+        if settings.reasoning_effort is not None:
+            thinking_tokens(settings.reasoning_effort)
+        where = target(
+            base_url or GOOGLE_URL,
+            api_key,
+            key_variable=KEY_VARIABLES[0],
+            timeout_s=settings.timeout_s,
+            max_answer_bytes=max_answer_bytes,
+            connections=settings.concurrency,
+            needs_key=base_url is None,
+        )
+        super().__init__(
+            name,
+            GenerateEndpoint(model, where),
+            settings,
+            waiting or Waiting(),
+            send_seed=send_seed,
+        )
+
+
+def _efforts(effort: str) -> tuple[Form, ...]:
+    """The two ways in which generations of models are told how hard to think, newest first."""
+    forms = []
+    if effort.lower() in _LEVELS:
+        level = {"thinking_config": {"thinking_level": effort.upper()}}
+        forms.append(Form(level, "a thinking level is not accepted; a budget is sent instead"))
+    budget = {"thinking_config": {"thinking_budget": thinking_tokens(effort)}}
+    forms.append(Form(budget, "a budget for thinking is not accepted and left out"))
+    return (*forms, Form({}))
+
+
+def _text(candidate: _Candidate) -> str:
+    parts = (candidate.content and candidate.content.parts) or ()
+    return "".join(part.text for part in parts if not part.thought)
+
+
+def _counted(usage: _Usage) -> Usage:
+    """Google counts cached tokens among those of the prompt, thoughts beside the candidates'."""
+    thoughts = max(0, usage.thoughts_token_count or 0)
+    tools = max(0, usage.tool_use_prompt_token_count or 0)
+    return Usage(
+        prompt_tokens=max(0, usage.prompt_token_count or 0) + tools,
+        completion_tokens=max(0, usage.candidates_token_count or 0) + thoughts,
+        cached_tokens=max(0, usage.cached_content_token_count or 0),
+        reasoning_tokens=thoughts,
+    )

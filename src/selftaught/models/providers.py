@@ -1,0 +1,103 @@
+"""The providers of hosted models, as a table: a name's first part, its key, its address."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from selftaught.language_model import ModelSettings
+from selftaught.models import anthropic_messages, google_generate, openai_compatible
+from selftaught.models.failures import shown_url
+from selftaught.models.hosted import HostedModel, Waiting
+
+
+class Make(Protocol):
+    """Makes a model of a provider; `base_url` is None for the provider's own address."""
+
+    def __call__(
+        self,
+        model: str,
+        *,
+        base_url: str | None,
+        api_key: str | None,
+        settings: ModelSettings,
+        waiting: Waiting,
+    ) -> HostedModel:
+        """Return the model; an SDK is imported with its first request."""
+        ...
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider.
+
+    Attributes:
+        prefix: what stands before the slash in a model's name.
+        meaning: one line on what answers.
+        key_variables: environment variables for the key; the first that is set counts.
+        url_variable: the environment variable for another address.
+        url: the provider's own address.
+        make: the class of its models.
+    """
+
+    prefix: str
+    meaning: str
+    key_variables: tuple[str, ...]
+    url_variable: str
+    url: str
+    make: Make
+
+    def key(self, environment: Mapping[str, str]) -> str | None:
+        """Return the key that is set, None where none is."""
+        found = (environment.get(variable, "").strip() for variable in self.key_variables)
+        return next((key for key in found if key), None)
+
+    def base_url(self, given: str | None, environment: Mapping[str, str]) -> str | None:
+        """Return the address of another server, None for the provider's own."""
+        return given or environment.get(self.url_variable) or None
+
+    def remark(self, given: str | None, environment: Mapping[str, str]) -> tuple[bool, str]:
+        """Return whether it can be used as things are set, and why, or what to set."""
+        url, has_key = self.base_url(given, environment), self.key(environment) is not None
+        variables = " or ".join(self.key_variables)
+        if url is not None:
+            return True, f"asks {shown_url(url)}, {'with' if has_key else 'without'} a key"
+        if has_key:
+            return True, f"asks {self.url} with the key in {variables}"
+        return False, f"set {variables}, or give the base URL of a server that needs no key"
+
+
+PROVIDERS = (
+    Provider(
+        prefix="openai",
+        meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
+        key_variables=(openai_compatible.KEY_VARIABLE,),
+        url_variable="OPENAI_BASE_URL",
+        url=openai_compatible.OPENAI_URL,
+        make=openai_compatible.OpenAICompatibleModel,
+    ),
+    Provider(
+        prefix="anthropic",
+        meaning="the model NAME of Anthropic",
+        key_variables=(anthropic_messages.KEY_VARIABLE,),
+        url_variable="ANTHROPIC_BASE_URL",
+        url=anthropic_messages.ANTHROPIC_URL,
+        make=anthropic_messages.AnthropicModel,
+    ),
+    Provider(
+        prefix="google",
+        meaning="the Gemini model NAME of Google",
+        key_variables=google_generate.KEY_VARIABLES,
+        url_variable="GOOGLE_GEMINI_BASE_URL",
+        url=google_generate.GOOGLE_URL,
+        make=google_generate.GoogleModel,
+    ),
+)
+
+
+def provider_of(name: str) -> tuple[Provider, str] | None:
+    """Return the provider of a model's name and what follows its prefix, None for none."""
+    prefix, _, model = name.partition("/")
+    for one in PROVIDERS:
+        if prefix == one.prefix and model.strip():
+            return one, model
+    return None
