@@ -45,6 +45,9 @@ class BoundedClient(httpx2.Client):
             Refusal: any other answer that is no success.
             ModelUnreachable: this client was closed.
         """
+        if request.extensions.get("timeout", {}).get("read") is None:
+            # Google's SDK asks for no limit where it was given none in its own way.
+            request.extensions["timeout"] = self.timeout.as_dict()
         deadline = time.monotonic() + self._target.timeout_s
         try:
             response = super().send(request, **(options | {"stream": True}))

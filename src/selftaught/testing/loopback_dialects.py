@@ -150,7 +150,8 @@ class AnthropicDialect:
 
     def key(self, headers: dict[str, str]) -> str:
         """See `Dialect`."""
-        return headers.get("x-api-key", "")
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        return headers.get("x-api-key", bearer)
 
     def answer(
         self, number: int, model: str, texts: list[str | None], *, cut: bool, prompt_tokens: int
