@@ -61,6 +61,7 @@ typecheck: dev  ## mypy, strict
 bench: dev  ## The ten-seed experiment and the timings (minutes)
 	@$(BIN)/python bench/ten_seeds.py
 	@$(BIN)/python bench/sandbox.py
+	@$(BIN)/python bench/models.py
 
 docs: dev  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py

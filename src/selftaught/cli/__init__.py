@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from selftaught.cli import comparing, listing, reading, running, screen, task_folders
+from selftaught.cli import (
+    comparing,
+    listing,
+    options,
+    reading,
+    running,
+    screen,
+    task_folders,
+)
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.version import __version__
 
@@ -37,7 +45,7 @@ for _name, _command in (
     ("check-task", task_folders.check_task_command),
     ("doctor", listing.doctor_command),
 ):
-    app.command(_name)(_command)
+    app.command(_name)(options.spread(_command))
 
 
 def _version(wanted: bool) -> None:

@@ -36,22 +36,11 @@ def compare_command(
         typer.Option("--references", metavar="NAMES", help="Shown as well; `none` for none."),
     ] = ",".join(REFERENCES),
     repeats: options.Repeats = 1,
-    calls: options.Calls = 4,
-    responses: options.Responses = 6,
-    utility_calls: options.UtilityCalls = None,
-    model: options.Model = "mutation",
-    base_url: options.BaseUrl = None,
-    tokens: options.Tokens = None,
-    dollars: options.Dollars = None,
-    wall: options.Wall = None,
-    slots: options.Slots = None,
-    weak: options.Weak = False,
-    store: options.Store = options.STORE,
-    json: options.Json = False,
-    seed: options.Seed = 0,
+    *,
+    shared: options.RunOptions,
 ) -> None:
     """Compare frozen IMPROVERs on tasks over N seeds at one budget: the second-order test."""
-    field = load_field(improvers, options.names(references), baseline, store)
+    field = load_field(improvers, options.names(references), baseline, shared.store)
     config = RunConfig(
         command="compare",
         tasks=field.trained_on,
@@ -61,12 +50,5 @@ def compare_command(
         seeds=seeds,
         repeats=repeats,
         sealed_repeats=repeats,
-        seed=seed,
-        model=model,
-        base_url=base_url,
-        budget=options.budget(calls, responses, utility_calls),
-        limits=options.limits(tokens, dollars, wall),
-        slots=slots,
-        allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(shared.applied(config), shared.store, shared.json)

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from rich.markup import escape
 from rich.status import Status
 
 import selftaught.algorithm as algorithm
@@ -23,6 +24,7 @@ class Progress:
         self._quiet = quiet
         self._started = time.monotonic()
         self._answers = self._scores = self._attempts = 0
+        self._is_waiting = False
         self._best: dict[str, float] = {}
         self._lock = threading.Lock()
         self._status = Status("starting", console=err) if err.is_terminal and not quiet else None
@@ -68,6 +70,7 @@ class Progress:
             match event:
                 case Answered():
                     self._answers += 1
+                    self._is_waiting = False
                 case Evaluated():
                     self._scores += 1
                 case Attempted():
@@ -75,15 +78,22 @@ class Progress:
                 case Requested():
                     self._requested(event)
                 case Paused():
-                    self.say(f"[yellow]{event.what}[/yellow]: {event.detail}")
+                    self._paused(event)
                 case _:
                     pass
             if self._status is not None:
                 refused = f", {self._attempts} refused attempts" if self._attempts else ""
+                waiting = ", [yellow]waiting for the model[/yellow]" if self._is_waiting else ""
                 self._status.update(
                     f"{self.seconds:.0f} s: {self._answers} calls, "
-                    f"{self._scores} programs scored{refused}"
+                    f"{self._scores} programs scored{refused}{waiting}"
                 )
+
+    def _paused(self, event: Paused) -> None:
+        if event.what in ("model_paused", "model_resumed"):
+            self._is_waiting = event.what == "model_paused"
+        wait = f" ({event.seconds:.1f} s)" if event.what == "model_retry" else ""
+        self.say(f"[yellow]{event.what}[/yellow]: {escape(event.detail)}{wait}")
 
     def _requested(self, event: Requested) -> None:
         """Show a climb: a new best of an improvement, every candidate of a round."""

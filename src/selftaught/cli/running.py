@@ -46,26 +46,16 @@ def run_command(
     ] = "always",
     repeats: options.Repeats = 2,
     sealed_repeats: options.SealedRepeats = 4,
-    calls: options.Calls = 4,
-    responses: options.Responses = 6,
-    utility_calls: options.UtilityCalls = None,
     meta_calls: Annotated[
         int | None, typer.Option("--meta-calls", help="As --calls, for the improver on itself.")
     ] = None,
-    model: options.Model = "mutation",
-    base_url: options.BaseUrl = None,
-    tokens: options.Tokens = None,
-    dollars: options.Dollars = None,
-    wall: options.Wall = None,
-    slots: options.Slots = None,
-    weak: options.Weak = False,
-    store: options.Store = options.STORE,
-    json: options.Json = False,
-    seed: options.Seed = 0,
+    *,
+    shared: options.RunOptions,
 ) -> None:
     """Run STOP: improve the improver on TASKs for some rounds, then try it on held-out tasks."""
-    budget = options.budget(calls, responses, utility_calls)
-    meta = budget if meta_calls is None else options.budget(meta_calls, responses, None)
+    meta = (
+        shared.budget if meta_calls is None else options.budget(meta_calls, shared.responses, None)
+    )
     trained = {Task.load(task).name.partition("?")[0] for task in tasks}
     if held_out is None:
         transfer_tasks = tuple(name for name in DEFAULT_HELD_OUT if name not in trained)
@@ -79,17 +69,10 @@ def run_command(
         rounds=rounds,
         repeats=repeats,
         sealed_repeats=sealed_repeats,
-        seed=seed,
-        model=model,
-        base_url=base_url,
-        budget=budget,
         meta_budget=meta,
-        limits=options.limits(tokens, dollars, wall),
         accept=accept,
-        slots=slots,
-        allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(shared.applied(config), shared.store, shared.json)
 
 
 def improve_command(
@@ -101,19 +84,8 @@ def improve_command(
         str,
         typer.Option("--baselines", metavar="NAMES", help="Shown beside it; `none` for none."),
     ] = ",".join(BASELINES),
-    calls: options.Calls = 4,
-    responses: options.Responses = 6,
-    utility_calls: options.UtilityCalls = None,
-    model: options.Model = "mutation",
-    base_url: options.BaseUrl = None,
-    tokens: options.Tokens = None,
-    dollars: options.Dollars = None,
-    wall: options.Wall = None,
-    slots: options.Slots = None,
-    weak: options.Weak = False,
-    store: options.Store = options.STORE,
-    json: options.Json = False,
-    seed: options.Seed = 0,
+    *,
+    shared: options.RunOptions,
 ) -> None:
     """Improve one TASK's program with an improver, beside simple baselines at the same budget."""
     named = [improver, *(name for name in options.names(baselines) if name != improver)]
@@ -121,15 +93,8 @@ def improve_command(
         command="improve",
         tasks=(task,),
         improvers=tuple((name, load_improver(name).source) for name in named),
-        seed=seed,
-        model=model,
-        base_url=base_url,
-        budget=options.budget(calls, responses, utility_calls),
-        limits=options.limits(tokens, dollars, wall),
-        slots=slots,
-        allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(shared.applied(config), shared.store, shared.json)
 
 
 def transfer_command(
@@ -138,19 +103,8 @@ def transfer_command(
         str, typer.Option("--tasks", metavar="TASKS", help="Tasks to try them on, by commas.")
     ] = ",".join(DEFAULT_HELD_OUT),
     repeats: options.Repeats = 4,
-    calls: options.Calls = 4,
-    responses: options.Responses = 6,
-    utility_calls: options.UtilityCalls = None,
-    model: options.Model = "mutation",
-    base_url: options.BaseUrl = None,
-    tokens: options.Tokens = None,
-    dollars: options.Dollars = None,
-    wall: options.Wall = None,
-    slots: options.Slots = None,
-    weak: options.Weak = False,
-    store: options.Store = options.STORE,
-    json: options.Json = False,
-    seed: options.Seed = 0,
+    *,
+    shared: options.RunOptions,
 ) -> None:
     """Apply frozen IMPROVERs to tasks, beside identity, best-of-n and hill climbing."""
     names = [n for n in improvers if n not in REFERENCES] or list(improvers)
@@ -161,15 +115,8 @@ def transfer_command(
         improvers=tuple((name, load_improver(name).source) for name in names),
         repeats=repeats,
         sealed_repeats=repeats,
-        seed=seed,
-        model=model,
-        base_url=base_url,
-        budget=options.budget(calls, responses, utility_calls),
-        limits=options.limits(tokens, dollars, wall),
-        slots=slots,
-        allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(shared.applied(config), shared.store, shared.json)
 
 
 def resume_command(
@@ -179,6 +126,8 @@ def resume_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
+    *,
+    pacing: options.Pacing,
 ) -> None:
     """Go on with a run that was stopped or killed; no answer is asked for twice."""
     with Progress() as progress, _stopping(progress) as stop:
@@ -189,6 +138,7 @@ def resume_command(
             stop=stop,
             environment=os.environ,
             seed=seed,
+            pacing=pacing.changes,
         )
     _print(result, progress.seconds, json)
 

@@ -264,7 +264,9 @@ class HostedModel:
                 "Go on with the run later: `selftaught resume`."
             ) from trouble
         if failed.narrowed_to is not None:
-            self._say("model_slowed", f"no more than {failed.narrowed_to} requests at once")
+            self._say(
+                "model_slowed", f"overloaded; from now on at most {failed.narrowed_to} at once"
+            )
         if failed.held_s is not None:
             self._say(
                 "model_paused",

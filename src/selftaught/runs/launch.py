@@ -105,8 +105,17 @@ def resume(
     environment: Mapping[str, str] | None = None,
     model: LanguageModel | None = None,
     seed: int | None = None,
+    pacing: Mapping[str, int | float] | None = None,
 ) -> Run:
     """Go on with a run that ended early: the same computation, with what is recorded looked up.
+
+    Args:
+        run_id: the run's id, the beginning of one, or `latest`.
+        store: path of the SQLite file.
+        watch, stop, environment, model: as of `start`.
+        seed: must be the run's own, if given.
+        pacing: fields of `ModelSettings` to change that do not change what the model answers,
+            such as `concurrency` and `patience_s`.
 
     Raises:
         StoreError: no such run.
@@ -118,6 +127,8 @@ def resume(
     with SQLiteStore.open(store, writable=True) as opened:
         run_id = opened.resolve(run_id)
         config = config_of(opened, run_id)
+        settings = msgspec.structs.replace(config.model_settings, **(pacing or {}))
+        config = msgspec.structs.replace(config, model_settings=settings)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
         for reference in (*config.tasks, *config.held_out):
