@@ -138,9 +138,16 @@ def test_where_n_is_rejected_each_response_is_asked_for_by_itself(refusal: HttpE
     def rejects(number: int, body: dict[str, Any]) -> HttpError | None:
         return refusal if "n" in body else None
 
-    with LoopbackServer(numbered, faults=rejects) as server, model_of(server) as model:
+    waits = Waits()
+    with (
+        LoopbackServer(numbered, faults=rejects) as server,
+        model_of(server, on_wait=waits) as model,
+    ):
         assert ask(model, 3) == ["m #0", "m #1", "m #2"]
         assert ask(model, 2) == ["m #0", "m #1"]
+    refused, learned = waits.of("model_adapted")
+    assert f"a request for 3 responses is refused ({refusal.message})" in refused[0]
+    assert "from now on each is asked for by itself" in learned[0]
     assert sum("n" in received.body for received in server.log) == 1
     assert all("temperature" in received.body for received in server.log)
 

@@ -76,7 +76,10 @@ class Gate:
         self._first_wait_s = first_wait_s
         self._check = check
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # Apart, so that a turn that has come free wakes nobody who waits for a time.
+        self._sleeping = threading.Condition(lock)
         self._closed = False
         self._under_way = 0
         self._waiting = 0
@@ -95,6 +98,7 @@ class Gate:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._sleeping.notify_all()
 
     @property
     def is_closed(self) -> bool:
@@ -129,7 +133,7 @@ class Gate:
     def sleep(self, seconds: float) -> None:
         """Wait for a time, as `enter` does for a turn."""
         until = self._clock() + seconds
-        with self._changed:
+        with self._sleeping:
             while True:
                 if self._closed:
                     raise GateClosed
@@ -137,7 +141,7 @@ class Gate:
                 left_s = until - self._clock()
                 if left_s <= 0:
                     return
-                self._changed.wait(min(left_s, LOOK_S))
+                self._sleeping.wait(min(left_s, LOOK_S))
 
     def answered(self, ticket: Ticket) -> float | None:
         """A request was answered, were it by a refusal; return the seconds of a pause it ended."""

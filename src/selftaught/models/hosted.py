@@ -238,6 +238,10 @@ class HostedModel:
     def _adapt(self, refusal: Refusal, n: int, parameters: list[Parameter], sent: Chosen) -> None:
         """Learn from a refusal what to send instead, or say what it means."""
         if self._limits.may_be_about_n(refusal, n, parameters):
+            words = refusal.message.rstrip(".")
+            self._say(
+                "model_adapted", f"a request for {n} responses is refused ({words}); one is tried"
+            )
             raise _AskOneByOne from refusal
         change = self._limits.learn(refusal, parameters, sent)
         if change is None:

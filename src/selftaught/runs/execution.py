@@ -26,7 +26,7 @@ from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.broker import Broker
-from selftaught.models.hosted import HostedModel, Waiting
+from selftaught.models.hosted import Waiting
 from selftaught.models.resolve import resolve_model
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
@@ -97,7 +97,7 @@ class Execution:
         finally:
             if recorded is not None:
                 recorded.close()
-            if self._is_own_model and isinstance(self.model, HostedModel):
+            if self._is_own_model and hasattr(self.model, "close"):
                 self.model.close()
         result.spent = {
             "live_calls": broker.live_calls,
