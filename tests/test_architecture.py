@@ -12,9 +12,9 @@ SOURCE = ROOT / "src" / "selftaught"
 LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics", "source_diff"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
-    {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
+    {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare", "strategies"},
     {"sandbox", "store", "mutation", "models", "pools"},
-    {"runs", "history", "task_check"},
+    {"runs", "history", "strategies_used", "task_check"},
     {"cli", "report", "testing", "__main__"},
 ]
 # Mechanism builds on the words and the domain only; the algorithm knows no mechanism.

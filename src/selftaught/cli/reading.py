@@ -13,6 +13,7 @@ from selftaught.cli import screen
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
 from selftaught.store.opening import open_store
+from selftaught.strategies_used import strategies_used
 from selftaught.utility import Returned, kind
 
 
@@ -40,10 +41,14 @@ def show_command(
             screen.out.print(table if rows else f"{store} holds no runs yet.")
             return
         history = read_history(opened, run)
+        strategies = strategies_used(opened, history)
     if json:
-        screen.print_json(msgspec.to_builtins(history))
+        used = msgspec.to_builtins(strategies)
+        screen.print_json({**msgspec.to_builtins(history), "strategies": used})
     else:
         _print_history(history)
+        if strategies:
+            screen.out.print(screen.strategies_table(strategies))
 
 
 def export_command(

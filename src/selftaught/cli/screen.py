@@ -14,6 +14,7 @@ from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
 from selftaught.runs.result import Run
 from selftaught.source_diff import diff_lines
+from selftaught.strategies_used import StrategiesUsed
 from selftaught.transfer import Row
 from selftaught.utility import Outcome, Scored, kind
 
@@ -107,6 +108,17 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
             str(one.responses),
             str(one.utility_calls),
         )
+    return table
+
+
+def strategies_table(used: Sequence[StrategiesUsed]) -> Table:
+    """What each improver does, by its text and by its requests."""
+    table = titled_table("Strategies")
+    for header in ("improver", "in its text", "in its requests"):
+        table.add_column(header)
+    for one in used:
+        in_text = ", ".join(found.name for found in one.in_text)
+        table.add_row(one.name, in_text or "-", ", ".join(one.in_requests) or "-")
     return table
 
 

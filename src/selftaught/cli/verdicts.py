@@ -8,6 +8,7 @@ from selftaught.cli import screen
 from selftaught.compare import Comparison, Standing
 from selftaught.runs.config import RunConfig
 from selftaught.statistics import Estimate
+from selftaught.strategies.classify import named
 
 _COUNTS: dict[str, Callable[[Standing], Mapping[str, int]]] = {
     "fail": lambda one: one.failures,
@@ -31,6 +32,8 @@ def print_comparison(found: Comparison, config: RunConfig) -> None:
         f"responses, {budget.utility_calls} scores. Intervals are 95 %.",
         style="dim",
     )
+    for name, source in config.improvers:
+        out.print(f"{name} uses: {named(source)}", style="dim", markup=False)
     for one in found.differences:
         style = {"better": "green", "worse": "red"}.get(one.verdict)
         out.print(one.sentence, style=style, markup=False)

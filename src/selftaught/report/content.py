@@ -7,6 +7,7 @@ import msgspec
 
 from selftaught.anytime import activities, curve
 from selftaught.events import Requested, evaluation_key
+from selftaught.history import read_history
 from selftaught.improvement import PHASE, best
 from selftaught.improver import ENTRY_POINT
 from selftaught.meta_utility import job_key
@@ -18,6 +19,7 @@ from selftaught.runs.result import Run
 from selftaught.solution import Solution
 from selftaught.source_diff import diff_lines
 from selftaught.store.event_store import RunRow, Store
+from selftaught.strategies_used import strategies_used
 from selftaught.task import Task
 from selftaught.transfer import Row
 from selftaught.utility import Scored
@@ -94,6 +96,7 @@ def gather(store: Store, run_id: str) -> Report:
         _side_by_side(run, tables),
         _lineage(run, store, tables),
         _programs(run),
+        _strategies(store, run_id),
         _of_tables("What it cost", tables, "costs"),
         _violations(tables),
     ]
@@ -294,6 +297,25 @@ def _programs(run: Run) -> Section:
             )
         )
     return Section("Programs", programs=tuple(programs))
+
+
+def _strategies(store: Store, run_id: str) -> Section:
+    used = strategies_used(store, read_history(store, run_id))
+    rows = [
+        (
+            one.name,
+            "; ".join(f"{f.name} (line {f.line})" for f in one.in_text) or None,
+            "; ".join(f"{name}: {told}" for name, told in one.in_requests.items()) or None,
+        )
+        for one in used
+    ]
+    table = Table(
+        "strategies",
+        "What each improver does: by structure of its text, and by what went into what",
+        ("improver", "in_its_text", "in_its_requests"),
+        tuple(rows),
+    )
+    return Section("Strategies", tables=(table,) if rows else ())
 
 
 def _of_tables(title: str, tables: dict[str, Table], *names: str) -> Section:

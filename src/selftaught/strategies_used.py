@@ -1,0 +1,93 @@
+"""Which strategies the improvers of a recorded run use, by their texts and by their requests."""
+
+from collections import Counter
+from collections.abc import Collection
+
+import msgspec
+
+from selftaught.events import Answered, Improved
+from selftaught.history import History
+from selftaught.improver import ENTRY_POINT
+from selftaught.solution import Solution
+from selftaught.store.event_store import Store
+from selftaught.strategies.classify import Found, strategies_in
+from selftaught.strategies.trace import Exchange, strategies_of
+
+_JOBS_LOOKED_AT = 8
+
+
+class StrategiesUsed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one improver does.
+
+    Attributes:
+        name: as the run calls it, or the first round that it was in force.
+        improver: the hash of its text.
+        in_text: strategies that its text shows.
+        in_requests: those that its requests show, each with what shows it.
+    """
+
+    name: str
+    improver: str
+    in_text: tuple[Found, ...]
+    in_requests: dict[str, str]
+
+
+def strategies_used(store: Store, history: History) -> list[StrategiesUsed]:
+    """The strategies of each improver of a run: of its rounds, else of those it was given."""
+    texts = {Solution(s, ENTRY_POINT).hash: (n, s) for n, s in reversed(history.config.improvers)}
+    names = {improver: name for improver, (name, _) in reversed(texts.items())}
+    if history.rounds:
+        names = {}
+        for view in history.rounds:
+            names.setdefault(view.improver, f"round {view.number}")
+    seen = strategies_seen(store, history.row.id, names)
+    return [
+        StrategiesUsed(
+            name=name,
+            improver=improver,
+            in_text=tuple(
+                strategies_in(texts[improver][1] if improver in texts else store.text(improver))
+            ),
+            in_requests=seen[improver],
+        )
+        for improver, name in names.items()
+    ]
+
+
+def strategies_seen(
+    store: Store, run_id: str, improvers: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """The strategies that improvers' requests show, each with what shows it.
+
+    Args:
+        store: where the run is.
+        run_id: its full id.
+        improvers: hashes of their texts; of each the first few recorded jobs are looked at.
+    """
+    jobs: dict[str, Improved] = {}
+    taken: Counter[str] = Counter()
+    for _, _, event in store.events(run_id, kinds=("improved",)):
+        if isinstance(event, Improved) and event.improver in improvers:
+            taken[event.improver] += 1
+            if taken[event.improver] <= _JOBS_LOOKED_AT:
+                jobs[event.job] = event
+    exchanges: dict[str, list[Exchange]] = {job: [] for job in jobs}
+    for _, _, event in store.events(run_id, kinds=("answered",)):
+        if isinstance(event, Answered) and event.job in exchanges:
+            exchanges[event.job].append(
+                Exchange(
+                    expertise=event.expertise,
+                    message=store.text(event.message),
+                    temperature=event.temperature,
+                    answers=tuple(map(store.text, event.texts)),
+                )
+            )
+    seen: dict[str, dict[str, str]] = {improver: {} for improver in improvers}
+    for job, asked in exchanges.items():
+        for name, evidence in strategies_of(asked, store.text(jobs[job].initial)).items():
+            seen[jobs[job].improver].setdefault(name, evidence)
+    for found in seen.values():
+        # A job whose first answers were of no use, or whose budget was one call, shows no more.
+        if "refinement" in found:
+            found.pop("best_of_n", None)
+    return seen
