@@ -10,9 +10,9 @@ SOURCE = ROOT / "src" / "selftaught"
 
 # From the words up. A module imports from its own or a lower layer, never from a higher one.
 LAYERS = [
-    {"version", "errors", "fences", "solution", "budget", "statistics"},
+    {"version", "errors", "fences", "solution", "budget", "statistics", "sequential"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
-    {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
+    {"meta_utility", "acceptance", "algorithm", "transfer", "improvement", "anytime", "compare"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "task_check"},
     {"cli", "testing", "__main__"},
