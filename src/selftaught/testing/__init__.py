@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.testing.loopback_faults import Fault, HttpError
 from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
+from selftaught.testing.strengths import MIDDLING, STRONG, WEAK, Strength, StrengthModel
 
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
+    "MIDDLING",
+    "STRONG",
+    "WEAK",
     "Asked",
     "Attack",
     "Fault",
@@ -22,6 +26,8 @@ __all__ = [
     "Report",
     "SandboxContract",
     "ScriptedModel",
+    "Strength",
+    "StrengthModel",
 ]
 
 
