@@ -1,6 +1,6 @@
 """STOP with scripted models of three strengths, under two rules of acceptance. Not language models.
 
-    python bench/three_strengths.py                 five seeds, all strengths, both rules
+    python bench/three_strengths.py                 six seeds, all strengths, both rules
     python bench/three_strengths.py --seeds 2 --rounds 3
 
 The paper reports that a strong model makes its improver better over rounds and that weak ones make
@@ -57,9 +57,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Run all cells and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path, help="keep the results as JSON here")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
@@ -79,7 +79,7 @@ def main() -> None:
         options.out.write_bytes(msgspec.json.encode(cells))
 
 
-def cell(strength: Strength, rule: str, seeds: range, *, rounds: int = 3) -> Cell:
+def cell(strength: Strength, rule: str, seeds: range, *, rounds: int = 4) -> Cell:
     """Run STOP with one model under one rule on several seeds."""
     found = [one_run(strength, rule, seed, rounds) for seed in seeds]
     changes = tuple(run[0][-1] - run[0][0] for run in found)

@@ -5,8 +5,8 @@ language model does. What sets them apart is
 
 - how often the idea is a strategy of search that they know, where the program is an improver;
   otherwise it is a small change to one number;
-- how often they slip in a line while they write it down: a line is lost or cut, a number or a
-  comparison changes, a loop runs once, the worst is kept instead of the best.
+- how often they slip in a line while they write it down: a line is lost, a number or a comparison
+  changes, a loop runs once, the worst is kept instead of the best.
 
 Nothing here knows a score, a task or an answer. Whether a proposal is any good is found out where
 it runs.
@@ -28,6 +28,7 @@ from selftaught.mutation.prompt import read_programs
 _PARSING = threading.Lock()
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])")
 _LARGEST_STEP = 4
+# The chance that a line which offers no other slip is lost; else it is written as it was.
 _LOST = 0.2
 
 
@@ -51,7 +52,7 @@ STRONG = Strength(
     name="scripted-strong", knows=("best_of_n", "greedy", "beam"), recalls=0.6, slips=0.002
 )
 MIDDLING = Strength(name="scripted-middling", knows=("best_of_n", "iid"), recalls=0.3, slips=0.03)
-WEAK = Strength(name="scripted-weak", knows=(), recalls=0.0, slips=0.12)
+WEAK = Strength(name="scripted-weak", knows=(), recalls=0.0, slips=0.25)
 
 
 class StrengthModel:
