@@ -115,7 +115,7 @@ def test_always_takes_a_worse_improver_and_better_does_not(toy: Task) -> None:
 
     assert strength(stop(toy, worse, "always")[-1].improver) < 0.1
     assert strength(stop(toy, worse, "better")[-1].improver) == 0.1
-    assert set(ACCEPT) == {"always", "better"}
+    assert set(ACCEPT) == {"always", "better", "significant"}
 
 
 def test_every_improver_meets_the_same_instances_and_luck(toy: Task) -> None:

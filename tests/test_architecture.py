@@ -11,8 +11,9 @@ SOURCE = ROOT / "src" / "selftaught"
 # From the words up. A module imports from its own or a lower layer, never from a higher one.
 LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics", "source_diff"},
-    {"utility", "task", "language_model", "improver", "pool", "events"},
-    {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare", "strategies"},
+    {"utility", "task", "language_model", "improver", "pool", "events", "sequential"},
+    {"meta_utility", "acceptance", "algorithm", "transfer", "improvement", "anytime", "compare"}
+    | {"strategies"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "strategies_used", "task_check"},
     {"cli", "report", "testing", "__main__"},

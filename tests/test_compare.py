@@ -13,7 +13,7 @@ import pytest
 from test_runs import SMALL, CountingModel
 
 from selftaught import anytime, statistics
-from selftaught.anytime import Activity, activities, area, curve
+from selftaught.anytime import Activity, activities, area, curve, improved_by
 from selftaught.budget import RunLimits
 from selftaught.compare import (
     REFERENCES,
@@ -126,7 +126,8 @@ def test_one_text_under_two_names_differs_by_nothing(toy: Task, toy_folder: Path
 
 def test_the_numbers_of_a_difference_by_hand() -> None:
     values = {"base": [0.0, 0.1, 0.2, 0.3], "x": [0.2, 0.1, 0.6, 0.1], "y": [1.0, 1.1, 1.2, 1.3]}
-    x, y = differences(values, "base")
+    areas = {"base": [0.0] * 4, "x": [0.1, 0.1, 0.1, 0.1], "y": [0.1, -0.1, 0.1, -0.1]}
+    x, y = differences(values, areas, "base")
     assert x.by_seed == pytest.approx((0.2, 0.0, 0.4, -0.2))
     assert x.mean.value == pytest.approx(0.1)
     assert (x.wins, x.ties, x.losses) == (2, 1, 1)
@@ -134,10 +135,14 @@ def test_the_numbers_of_a_difference_by_hand() -> None:
     assert x.p == 12 / 16
     assert y.p == 2 / 16
     assert (y.p_holm, x.p_holm) == (4 / 16, 12 / 16)
+    assert (x.area.value, x.area_p, x.area_p_holm) == (pytest.approx(0.1), 2 / 16, 4 / 16)
+    assert (y.area.value, y.area_p) == (0.0, 1.0)
+    assert y.area.low < 0 < y.area.high
     assert y.verdict == "none"
     assert seeds_needed(2) == 7
     assert "it takes 7" in y.sentence
-    (seven,) = differences({"base": [0.0] * 6, "z": [0.1, 0.2, 0.3, 0.1, 0.2, 0.3]}, "base")
+    six = {"base": [0.0] * 6, "z": [0.1, 0.2, 0.3, 0.1, 0.2, 0.3]}
+    (seven,) = differences(six, six, "base")
     assert seven.verdict == "better"
     assert seven.sentence.startswith("z is better than base by 0.200 (95 % of the difference +0.")
     assert seven.sentence.endswith("p_Holm = 0.031).")
@@ -170,6 +175,10 @@ def test_a_curve_is_the_best_so_far_and_failures_do_not_count(toy: Task) -> None
     assert found.by_score == (0.0, 0.5, 0.5, 0.5, 0.75, 0.75)
     assert found.by_call == (0.0, 0.5, 0.75, 0.75)
     assert area(found.by_score) == pytest.approx(0.6)
+    none = curve([], toy, -4.0, 5, 3)
+    worse = curve([requested("j", 3, -5.0, 1)], toy, -4.0, 5, 3)
+    late = curve([requested("j", 3, -3.9, 1)], toy, -4.0, 5, 3)
+    assert improved_by([found, none, worse, late]) == {1: 0.25, 2: 0.25, 4: 0.5}
     assert anytime.average([found, curve([], toy, -4.0, 5, 3)]).by_call == (0, 0.25, 0.375, 0.375)
 
 
@@ -273,9 +282,13 @@ def test_a_comparison_through_the_real_sandbox(whole: tuple[Run, str]) -> None:
     assert standings["asks"].curve.by_score == (0.0,) * 8
     greedy = standings["greedy"]
     assert greedy.curve.by_score[0] == 0.0 < greedy.area_by_score.value
+    assert list(greedy.improved_by) == [1, 2, 4]
+    assert sorted(greedy.improved_by.values()) == list(greedy.improved_by.values())
+    assert set(standings["identity"].improved_by.values()) == {0.0}
     assert len({place.normalised for place in greedy.places}) > 1
     (again,) = [one for one in found.differences if one.name == "again"]
     (identity,) = [one for one in found.differences if one.name == "identity"]
+    assert identity.area.value == pytest.approx(-greedy.area_by_score.value)
     assert again.by_seed == identity.by_seed
     assert "so few cannot show any" in again.sentence
 

@@ -234,7 +234,7 @@ def test_events_are_told_in_order_with_what_they_hold(toy_folder: Path, tmp_path
     ("changes", "message"),
     [
         ({"rounds": 0}, "--rounds must be at least 1"),
-        ({"repeats": 0}, "--repeats must be at least 1"),
+        ({"repeats": 0}, "--repeats must be 1 to 500, not 0"),
         ({"accept": "sometimes"}, "always, better"),
         ({"tasks": ("no_such_task",)}, "There is no task 'no_such_task'"),
         ({"tasks": ()}, "At least one task"),

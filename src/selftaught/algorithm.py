@@ -9,10 +9,12 @@ The paper keeps the previous improver where a round fails; so does this. Whether
 did not fail becomes the improver is the `accept` rule.
 """
 
+import functools
 from collections.abc import Callable
 
 import msgspec
 
+from selftaught.acceptance import DEFAULT_REPEATS, Trial, Trials
 from selftaught.budget import Account, Budget
 from selftaught.errors import SolutionError
 from selftaught.improver import ENTRY_POINT
@@ -21,19 +23,24 @@ from selftaught.pool import Pool
 from selftaught.solution import Solution, check_program
 from selftaught.utility import Returned, Scored, kind
 
-Accept = Callable[[Measured, Measured], bool]
-"""Whether a candidate (second) replaces the improver in force (first), by their validation."""
+Accept = Callable[[Measured, Measured, Callable[[], bool]], bool]
+"""Whether a candidate (second) replaces the improver in force (first), by their validation, or by
+asking (third) for a trial on fresh instances."""
 
 ACCEPT: dict[str, Accept] = {
     # The paper's rule: whatever the improver returns and does not fail.
-    "always": lambda current, candidate: isinstance(candidate.outcome, Scored),
+    "always": lambda current, candidate, is_better: isinstance(candidate.outcome, Scored),
     # Higher mean on the same instances and luck. Not a test of significance.
-    "better": lambda current, candidate: (
+    "better": lambda current, candidate, is_better: (
         isinstance(candidate.outcome, Scored)
         and (
             not isinstance(current.outcome, Scored)
             or candidate.outcome.value > current.outcome.value
         )
+    ),
+    # Shown to be better by a sequential test; noise passes in one run of twenty at most.
+    "significant": lambda current, candidate, is_better: (
+        isinstance(candidate.outcome, Scored) and is_better()
     ),
 }
 
@@ -49,7 +56,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         reason: the decision in words.
         validation: the meta-utility of I_t that the run could see.
         sealed: the meta-utility of I_t on test instances, which no improver ever meets.
-        spent: what the round's own improve job used.
+        calls, responses, utility_calls: what the round's own improve job used.
+        trial: of the candidate on fresh instances, where the rule held one.
     """
 
     number: int
@@ -62,6 +70,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 0
     responses: int = 0
     utility_calls: int = 0
+    trial: Trial | None = None
 
 
 def self_taught_optimizer(
@@ -72,6 +81,7 @@ def self_taught_optimizer(
     rounds: int,
     budget: Budget,
     accept: str = "always",
+    accept_repeats: int = DEFAULT_REPEATS,
     on_round: Callable[[Round], None] = lambda r: None,
 ) -> list[Round]:
     """Run Algorithm 1 and return its rounds, the seed improver's first.
@@ -83,9 +93,10 @@ def self_taught_optimizer(
         rounds: T.
         budget: what each round may spend on the improver itself.
         accept: a key of ACCEPT.
+        accept_repeats: how many repeats a trial on fresh instances may take.
         on_round: told of every round as it ends.
     """
-    improver = seed_improver
+    improver, trials = seed_improver, Trials(meta_utility, rounds=rounds, most=accept_repeats)
     history = [_round(0, improver, None, False, "the seed improver", meta_utility, Account(budget))]
     on_round(history[0])
     for t in range(1, rounds + 1):
@@ -98,14 +109,17 @@ def self_taught_optimizer(
         if candidate is not None:
             current = history[-1].validation
             measured = meta_utility.measure(candidate, VALIDATION)
-            accepted = ACCEPT[accept](current, measured)
-            reason = _decision(accept, accepted, current, measured)
+            is_better = functools.partial(trials.is_better, t, improver, candidate)
+            accepted = ACCEPT[accept](current, measured, is_better)
+            reason = _decision(accept, accepted, current, measured, trials.held.get(t))
         elif not isinstance(outcome, (Returned, Scored)):
             reason += f" ({outcome.reason[:200]})"
         if accepted and candidate is not None:
             improver = candidate
-        history.append(_round(t, improver, candidate, accepted, reason, meta_utility, account))
-        on_round(history[-1])
+        trial = trials.held.get(t)
+        one = _round(t, improver, candidate, accepted, reason, meta_utility, account, trial)
+        history.append(one)
+        on_round(one)
     return history
 
 
@@ -118,13 +132,16 @@ def _as_improver(source: str, current: Solution) -> tuple[Solution | None, str]:
         return None, f"no improver came back: {error}"
 
 
-def _decision(accept: str, accepted: bool, current: Measured, candidate: Measured) -> str:
+def _decision(
+    accept: str, accepted: bool, current: Measured, candidate: Measured, trial: Trial | None
+) -> str:
     def shown(measured: Measured) -> str:
         outcome = measured.outcome
         return f"{outcome.value:.4f}" if isinstance(outcome, Scored) else kind(outcome)
 
     verb = "accepted" if accepted else "kept the previous improver"
-    return f"{verb} ({accept}: {shown(current)} -> {shown(candidate)} on validation)"
+    validation = f"{shown(current)} -> {shown(candidate)} on validation"
+    return f"{verb} ({accept}: {f'{trial.words}; ' if trial else ''}{validation})"
 
 
 def _round(
@@ -135,6 +152,7 @@ def _round(
     reason: str,
     meta_utility: MetaUtility,
     account: Account,
+    trial: Trial | None = None,
 ) -> Round:
     return Round(
         number=number,
@@ -147,4 +165,5 @@ def _round(
         calls=account.calls,
         responses=account.responses,
         utility_calls=account.utility_calls,
+        trial=trial,
     )

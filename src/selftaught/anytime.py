@@ -111,6 +111,13 @@ def area(points: Sequence[float]) -> float:
     return sum(points[1:]) / (len(points) - 1)
 
 
+def improved_by(curves: Sequence[Curve]) -> dict[int, float]:
+    """imp@k: the share of curves above 0 after k scores, for k = 1, 2, 4, ... up to the budget."""
+    longest = len(curves[0].by_score) - 1
+    counts = [2**power for power in range(longest.bit_length())]
+    return {k: sum(one.by_score[k] > 0 for one in curves) / len(curves) for k in counts}
+
+
 def _best_so_far(values: Sequence[float]) -> tuple[float, ...]:
     best, found = 0.0, []
     for value in values:

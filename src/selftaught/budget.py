@@ -37,6 +37,22 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What applications of improvers spent: fields as in `Budget`, counted."""
+
+    calls: int = 0
+    responses: int = 0
+    utility_calls: int = 0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Both together."""
+        return Spent(
+            calls=self.calls + other.calls,
+            responses=self.responses + other.responses,
+            utility_calls=self.utility_calls + other.utility_calls,
+        )
+
+
 class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a whole run may spend; None is unlimited.
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from selftaught import statistics
-from selftaught.anytime import Activity, Curve, area, average, curve
+from selftaught.anytime import Activity, Curve, area, average, curve, improved_by
 from selftaught.budget import Budget
 from selftaught.errors import UsageError
 from selftaught.meta_utility import WORST, Item, Measured, Measurement, MetaUtility, job_key
 from selftaught.pool import Pool, ScoreJob, run_all
 from selftaught.solution import Solution
-from selftaught.statistics import ALPHA, Estimate
+from selftaught.statistics import ALPHA, Estimate, Tested
 from selftaught.task import Task
 from selftaught.utility import Scored, kind
 
@@ -88,6 +88,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         by_task: over seeds and repeats.
         curve: the mean anytime curve.
         area_by_score, area_by_call: the areas under it.
+        improved_by: imp@k, the share of places where one of the first k scored programs beat the
+            initial one on the instances that it was scored on, for k = 1, 2, 4, ...
         failures: places that failed, by kind of outcome.
         refusals, attempts: summed over places.
         unchanged: places where it returned its input.
@@ -102,6 +104,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     curve: Curve
     area_by_score: Estimate
     area_by_call: Estimate
+    improved_by: dict[int, float]
     failures: dict[str, int]
     refusals: dict[str, int]
     attempts: dict[str, int]
@@ -123,6 +126,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         detectable: the true difference that this comparison would find 8 times in 10.
         verdict: `better`, `worse` or `none`.
         sentence: the verdict in words.
+        area: the difference of the areas under the anytime curves by scores.
+        area_p, area_p_holm: of its sign-flip test; adjusted for all comparisons of areas, a family
+            of their own. The verdict does not rest on them.
     """
 
     name: str
@@ -139,6 +145,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     detectable: float
     verdict: str
     sentence: str
+    area: Estimate
+    area_p: float
+    area_p_holm: float
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,11 +252,12 @@ def judge(
         )
         standings.append(standing(name, improver.hash, places))
     by_name = {one.name: one.by_seed for one in standings}
+    areas = {one.name: areas_by_seed(one.places) for one in standings}
     return Comparison(
         baseline=baseline,
         seeds=len(seeds),
         standings=tuple(standings),
-        differences=tuple(differences(by_name, baseline)),
+        differences=tuple(differences(by_name, areas, baseline)),
     )
 
 
@@ -299,8 +309,9 @@ def standing(name: str, improver: str, places: Sequence[Place]) -> Standing:
             for task in tasks
         },
         curve=average([one.curve for one in places]),
-        area_by_score=statistics.bca_mean(by_seed(lambda one: area(one.curve.by_score))),
+        area_by_score=statistics.bca_mean(areas_by_seed(places)),
         area_by_call=statistics.bca_mean(by_seed(lambda one: area(one.curve.by_call))),
+        improved_by=improved_by([one.curve for one in places]),
         failures=_total({one.outcome: 1} for one in places if one.value is None),
         refusals=_total(one.refusals for one in places),
         attempts=_total(one.attempts for one in places),
@@ -309,30 +320,27 @@ def standing(name: str, improver: str, places: Sequence[Place]) -> Standing:
     )
 
 
-def differences(by_seed: Mapping[str, Sequence[float]], baseline: str) -> list[Difference]:
+def areas_by_seed(places: Sequence[Place]) -> tuple[float, ...]:
+    """The areas under the anytime curve by scores, averaged within each seed."""
+    return _means((one.seed, area(one.curve.by_score)) for one in places)
+
+
+def differences(
+    by_seed: Mapping[str, Sequence[float]], areas: Mapping[str, Sequence[float]], baseline: str
+) -> list[Difference]:
     """Compare every other improver to the baseline; p-values are Holm's over all of these.
 
     Args:
         by_seed: each improver's numbers, in the same order of seeds.
+        areas: the same, of the areas under its anytime curve.
         baseline: one of them.
     """
-    reference = by_seed[baseline]
-    paired = {
-        name: tuple(a - b for a, b in zip(values, reference, strict=True))
-        for name, values in by_seed.items()
-        if name != baseline
-    }
-    p_values = [statistics.sign_flip_p(values) for values in paired.values()]
-    adjusted = statistics.holm(p_values)
-    return [
-        _difference(name, baseline, values, p, p_holm, len(paired))
-        for (name, values), p, p_holm in zip(paired.items(), p_values, adjusted, strict=True)
-    ]
+    ends, ways = statistics.paired(by_seed, baseline), statistics.paired(areas, baseline)
+    return [_difference(name, baseline, ends[name], ways[name], len(ends)) for name in ends]
 
 
-def _difference(
-    name: str, baseline: str, values: tuple[float, ...], p: float, p_holm: float, comparisons: int
-) -> Difference:
+def _difference(name: str, baseline: str, end: Tested, way: Tested, comparisons: int) -> Difference:
+    values, p_holm = end.by_seed, end.p_holm
     wins, losses = sum(v > 0 for v in values), sum(v < 0 for v in values)
     ties = len(values) - wins - losses
     mean = statistics.bca_mean(values)
@@ -350,7 +358,7 @@ def _difference(
         baseline=baseline,
         by_seed=values,
         mean=mean,
-        p=p,
+        p=end.p,
         p_holm=p_holm,
         wins=wins,
         ties=ties,
@@ -360,6 +368,9 @@ def _difference(
         detectable=detectable,
         verdict=verdict,
         sentence=sentence,
+        area=statistics.bca_mean(way.by_seed),
+        area_p=way.p,
+        area_p_holm=way.p_holm,
     )
 
 

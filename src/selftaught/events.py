@@ -175,6 +175,35 @@ class MetaEvaluated(Event, frozen=True, kw_only=True, tag="meta_evaluated"):
         return f"{self.split}|{self.improver}"
 
 
+class CandidateTried(Event, frozen=True, kw_only=True, tag="candidate_tried"):
+    """A candidate met the improver in force on fresh instances: the rule `significant`.
+
+    Attributes:
+        round: whose candidate it is.
+        candidate, improver: hashes of the texts of both.
+        differences: candidate minus improver, one for each repeat: what the decision rests on.
+        evidence: that the candidate is better; at `needed` it is accepted.
+        stop: `better`, `futile` or `spent`.
+        calls, responses, utility_calls: what both spent on tasks.
+    """
+
+    round: int
+    candidate: str
+    improver: str
+    differences: tuple[float, ...]
+    evidence: float
+    needed: float
+    stop: str
+    calls: int
+    responses: int
+    utility_calls: int
+
+    @property
+    def key(self) -> str:
+        """The round's number."""
+        return str(self.round)
+
+
 class RoundEnded(Event, frozen=True, kw_only=True, tag="round_ended"):
     """A round of Algorithm 1 ended.
 
@@ -217,6 +246,7 @@ AnyEvent = (
     | Attempted
     | Improved
     | MetaEvaluated
+    | CandidateTried
     | RoundEnded
     | Paused
 )

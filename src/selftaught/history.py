@@ -1,15 +1,18 @@
 """What a recorded run says: its rounds, its spending, its failures, its best program."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
-from selftaught.budget import Budget
+from selftaught.budget import Budget, Spent
 from selftaught.errors import SelftaughtError
 from selftaught.events import (
     Answered,
+    AnyEvent,
     Attempted,
     BudgetRefused,
+    CandidateTried,
     Evaluated,
     Improved,
     MetaEvaluated,
@@ -23,9 +26,16 @@ from selftaught.store.event_store import RunRow, Store
 from selftaught.task import Task
 from selftaught.utility import Outcome, Returned, Scored, kind
 
+SPENT_ON = ("improved", "round_ended")
+
 
 class RoundView(msgspec.Struct, frozen=True, kw_only=True):
-    """A round as recorded: hashes name texts of the store."""
+    """A round as recorded: hashes name texts of the store.
+
+    Attributes:
+        search: what it spent to find its candidate; see `spent_by_round`.
+        trial: of the candidate on fresh instances, with what that spent; None where there was none.
+    """
 
     number: int
     candidate: str | None
@@ -34,6 +44,8 @@ class RoundView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     validation: Outcome | None
     sealed: Outcome | None
+    search: Spent = Spent()
+    trial: CandidateTried | None = None
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -83,6 +95,7 @@ def read_history(store: Store, run_id: str) -> History:
     refusals: Counter[str] = Counter()
     measured: dict[tuple[str, str], Outcome] = {}
     rounds: dict[int, RoundEnded] = {}
+    trials: dict[int, CandidateTried] = {}
     for _, _, event in store.events(run_id):
         match event:
             case Answered():
@@ -105,12 +118,15 @@ def read_history(store: Store, run_id: str) -> History:
                 refusals[event.limit] += event.times
             case MetaEvaluated():
                 measured[event.improver, event.split] = event.outcome
+            case CandidateTried():
+                trials[event.round] = event
             case RoundEnded():
                 rounds[event.round] = event
             case _:
                 pass
     history.outcomes, history.endings = dict(outcomes), dict(endings)
     history.attempts, history.refusals = dict(attempts), dict(refusals)
+    searches = spent_by_round(event for _, _, event in store.events(run_id, SPENT_ON))
     history.rounds = [
         RoundView(
             number=one.round,
@@ -120,10 +136,42 @@ def read_history(store: Store, run_id: str) -> History:
             reason=one.reason,
             validation=measured.get((one.improver, VALIDATION.name)),
             sealed=measured.get((one.improver, SEALED.name)),
+            search=searches.get(one.round, Spent()),
+            trial=trials.get(one.round),
         )
         for _, one in sorted(rounds.items())
     ]
     return history
+
+
+def spent_by_round(events: Iterable[AnyEvent]) -> dict[int, Spent]:
+    """What each round spent to find its candidate.
+
+    That is the improver on itself, and on tasks every improver whose meta-utility was asked for.
+    Trials on fresh instances, sealed measurements and held-out tasks are left out. Utility calls
+    are scores of task programs: those of a meta-utility are what it consists of.
+
+    Args:
+        events: of one run, in order, of the kinds SPENT_ON at least.
+    """
+    found: dict[int, Spent] = {}
+    under_way: dict[str, Spent] = {}
+    for event in events:
+        match event:
+            case Improved() if event.job.partition("/")[0] in ("round", VALIDATION.name):
+                on_task = event.job.startswith(VALIDATION.name)
+                # A job that was killed and ran again counts once.
+                under_way[event.job] = Spent(
+                    calls=event.calls,
+                    responses=event.responses,
+                    utility_calls=event.utility_calls if on_task else 0,
+                )
+            case RoundEnded():
+                found.setdefault(event.round, sum(under_way.values(), Spent()))
+                under_way = {}
+            case _:
+                pass
+    return found
 
 
 def export_program(store: Store, run_id: str, round_: int | None = None) -> str:

@@ -45,7 +45,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Which blocks of instances and which luck an improver is measured on.
 
     Attributes:
-        name: part of job keys: `validation`, `sealed`, `transfer`.
+        name: part of job keys: `validation`, `sealed`, `transfer`, `accept-3`, `compare-7`.
         scored_on: the split on which the returned program is scored.
         inner_block: repeat r lets the improver score on block `inner_block + r` of `val`.
         outer_block: the returned program is scored on block `outer_block + r`, which the
@@ -173,6 +173,13 @@ class MetaUtility:
         measured = Measured(improver=improver.hash, outcome=_average(items), items=tuple(items))
         self._on_measured(measurement, measured)
         return measured
+
+    def meet(self, improver: Solution, where: Measurement, repeat: int) -> tuple[Item, ...]:
+        """Apply the improver to every task once, on one repeat of a measurement."""
+        calls = [
+            functools.partial(self._item, improver, where, task, repeat) for task in self.tasks
+        ]
+        return tuple(run_all(calls))
 
     def _item(self, improver: Solution, measurement: Measurement, task: Task, repeat: int) -> Item:
         inner, outer = measurement.inner_block + repeat, measurement.outer_block + repeat

@@ -16,7 +16,7 @@ Sources named below:
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import msgspec
@@ -36,6 +36,14 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     low: float
     high: float
+
+
+class Tested(msgspec.Struct, frozen=True, kw_only=True):
+    """Differences by seed with their p-value, plain and Holm's over all comparisons."""
+
+    by_seed: tuple[float, ...]
+    p: float
+    p_holm: float
 
 
 def mean(values: Sequence[float]) -> float:
@@ -154,6 +162,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
+
+
+def paired(by_seed: Mapping[str, Sequence[float]], baseline: str) -> dict[str, Tested]:
+    """Test every other improver's numbers against the baseline's, seed by seed."""
+    reference = by_seed[baseline]
+    found = {
+        name: tuple(a - b for a, b in zip(values, reference, strict=True))
+        for name, values in by_seed.items()
+        if name != baseline
+    }
+    p_values = [sign_flip_p(values) for values in found.values()]
+    adjusted = holm(p_values)
+    return {
+        name: Tested(by_seed=values, p=p, p_holm=p_holm)
+        for (name, values), p, p_holm in zip(found.items(), p_values, adjusted, strict=True)
+    }
 
 
 def wilson(successes: float, n: int, *, level: float = LEVEL) -> Estimate:

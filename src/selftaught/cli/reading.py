@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import selftaught.cli.options as options
-from selftaught.cli import screen
+from selftaught.cli import screen, trials
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
 from selftaught.store.opening import open_store
@@ -121,6 +121,9 @@ def _print_history(history: History) -> None:
                 view.reason,
             )
         out.print(table)
+        tried = trials.of_history(history)
+        if tried:
+            out.print(trials.trials_table(tried))
     for one in history.improvements:
         told = f"{len(one.outcome.source)} characters" if isinstance(one.outcome, Returned) else ""
         out.print(f"improver {one.improver[:8]} on {one.target}: {kind(one.outcome)} {told}")

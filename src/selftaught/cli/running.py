@@ -13,7 +13,8 @@ import msgspec
 import typer
 
 import selftaught.cli.options as options
-from selftaught.cli import screen, verdicts
+from selftaught.acceptance import DEFAULT_REPEATS
+from selftaught.cli import screen, trials, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -42,8 +43,19 @@ def run_command(
         str, typer.Option("--improver", metavar="NAME|FILE", help="The seed improver I_0.")
     ] = "seed",
     accept: Annotated[
-        str, typer.Option("--accept", help="`always` (the paper) or `better` (on validation).")
+        str,
+        typer.Option(
+            "--accept",
+            help="`always` (the paper), `better` (on validation), or `significant` (by a "
+            "sequential test on fresh instances).",
+        ),
     ] = "always",
+    accept_repeats: Annotated[
+        int,
+        typer.Option(
+            "--accept-repeats", help="Of `significant`: fresh repeats one trial takes at most."
+        ),
+    ] = DEFAULT_REPEATS,
     repeats: options.Repeats = 2,
     sealed_repeats: options.SealedRepeats = 4,
     meta_calls: Annotated[
@@ -71,6 +83,7 @@ def run_command(
         sealed_repeats=sealed_repeats,
         meta_budget=meta,
         accept=accept,
+        accept_repeats=accept_repeats,
     )
     execute(shared.applied(config), shared.store, shared.json)
 
@@ -197,6 +210,8 @@ def _print_tables(run: Run, seconds: float) -> None:
         out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
     if run.rounds:
         out.print(screen.rounds_table(run.rounds))
+        if any(one.trial is not None for one in run.rounds):
+            out.print(trials.trials_table(trials.of_run(run)))
         first, last = run.rounds[0].improver, run.rounds[-1].improver
         out.print("The seed improver and the final one:")
         out.print(screen.diff(first.source, last.source, ("seed", "final")))
@@ -232,6 +247,8 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
             "reason": one.reason,
             "validation": screen.measured_as_data(one.validation),
             "sealed": screen.measured_as_data(one.sealed),
+            "search": msgspec.to_builtins(run.searches.get(one.number)),
+            "trial": msgspec.to_builtins(one.trial),
         }
         for one in run.rounds
     ]

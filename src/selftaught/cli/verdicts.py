@@ -26,7 +26,9 @@ def print_comparison(found: Comparison, config: RunConfig) -> None:
     if not any(count(one) for one in found.standings for count in _COUNTS.values()):
         out.print("No failure, no refusal for want of budget, no attempt at what is forbidden.")
     out.print(_anytime(found))
+    out.print(_improved(found))
     out.print(_differences(found))
+    out.print(_areas(found))
     out.print(
         f"{found.seeds} seeds; one application: {budget.calls} calls x {budget.responses} "
         f"responses, {budget.utility_calls} scores. Intervals are 95 %.",
@@ -80,6 +82,16 @@ def _anytime(found: Comparison) -> Table:
     return table
 
 
+def _improved(found: Comparison) -> Table:
+    table = screen.titled_table("imp@k: places with a gain among the first k programs scored")
+    table.add_column("improver", no_wrap=True)
+    for k in found.standings[0].improved_by:
+        table.add_column(f"k={k}", justify="right")
+    for one in found.standings:
+        table.add_row(one.name, *(f"{share:.0%}" for share in one.improved_by.values()))
+    return table
+
+
 def _differences(found: Comparison) -> Table:
     table = screen.titled_table(f"Minus {found.baseline}, paired by seed")
     table.add_column("improver", no_wrap=True)
@@ -93,6 +105,19 @@ def _differences(found: Comparison) -> Table:
             f"{one.wins}-{one.ties}-{one.losses}",
             _interval(one.win_rate),
             "" if one.effect is None else f"{one.effect:+.2f}",
+        )
+    return table
+
+
+def _areas(found: Comparison) -> Table:
+    table = screen.titled_table(
+        f"Area under the curve by scores, minus that of {found.baseline}, paired by seed"
+    )
+    for header in ("improver", "mean", "p_Holm"):
+        table.add_column(header, no_wrap=True)
+    for one in found.differences:
+        table.add_row(
+            one.name, f"{one.area.value:+.3f} {_interval(one.area)}", f"{one.area_p_holm:.2g}"
         )
     return table
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from selftaught.acceptance import DEFAULT_REPEATS, MOST_REPEATS, fewest_repeats
 from selftaught.algorithm import ACCEPT
 from selftaught.budget import Budget, RunLimits
 from selftaught.compare import MIN_SEEDS
@@ -40,6 +41,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         meta_budget: of one application of an improver to an improver.
         limits: of the whole run.
         accept: the acceptance rule.
+        accept_repeats: of the rule `significant`, fresh repeats that one trial may take.
         slots: jobs that compute at once; None for one per core.
         allow_weak_sandbox: go on where isolation layers are missing.
         digests: of the tasks, to tell on resume that one changed.
@@ -62,6 +64,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     meta_budget: Budget = Budget()
     limits: RunLimits = RunLimits()
     accept: str = "always"
+    accept_repeats: int = DEFAULT_REPEATS
     slots: int | None = None
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
@@ -73,15 +76,23 @@ def check_config(config: RunConfig) -> None:
     """Raise UsageError, with a sentence, for a configuration that cannot be meant."""
     if config.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {config.rounds}.")
-    if config.repeats < 1:
-        raise UsageError(f"--repeats must be at least 1, not {config.repeats}.")
-    if config.sealed_repeats < 1:
-        raise UsageError(f"--sealed-repeats must be at least 1, not {config.sealed_repeats}.")
+    if not 1 <= config.repeats <= MOST_REPEATS:
+        raise UsageError(f"--repeats must be 1 to {MOST_REPEATS}, not {config.repeats}.")
+    if not 1 <= config.sealed_repeats <= MOST_REPEATS:
+        raise UsageError(
+            f"--sealed-repeats must be 1 to {MOST_REPEATS}, not {config.sealed_repeats}."
+        )
     if config.slots is not None and config.slots < 1:
         raise UsageError(f"--slots must be at least 1, not {config.slots}.")
     if config.accept not in ACCEPT:
         known = ", ".join(ACCEPT)
         raise UsageError(f"There is no acceptance rule {config.accept!r}; there are: {known}.")
+    least = fewest_repeats(config.rounds)
+    if config.accept == "significant" and not least <= config.accept_repeats <= MOST_REPEATS:
+        raise UsageError(
+            f"--accept-repeats must be {least} to {MOST_REPEATS}, not {config.accept_repeats}: "
+            f"with {config.rounds} rounds fewer can show nothing."
+        )
     if not config.tasks and not config.held_out:
         raise UsageError("At least one task is needed; `selftaught tasks` lists them.")
     tasks = [Task.load(reference) for reference in config.tasks]

@@ -10,11 +10,13 @@ import selftaught.algorithm as algorithm
 import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
+from selftaught.acceptance import Trial
 from selftaught.anytime import activities
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, NotRecorded, RunBudgetSpent
 from selftaught.events import (
     Attempted,
+    CandidateTried,
     MetaEvaluated,
     Paused,
     RoundEnded,
@@ -22,6 +24,7 @@ from selftaught.events import (
     RunResumed,
     RunStarted,
 )
+from selftaught.history import SPENT_ON, spent_by_round
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
@@ -147,6 +150,8 @@ class Execution:
 
         def on_round(one: algorithm.Round) -> None:
             result.rounds.append(one)
+            if one.trial is not None:
+                journal.record_once(_tried(one, one.trial, result.rounds[-2].improver))
             journal.record_once(
                 RoundEnded(
                     round=one.number,
@@ -156,6 +161,7 @@ class Execution:
                     reason=one.reason,
                 )
             )
+            result.searches = spent_by_round(journal.events(SPENT_ON))
             self.watch.on_round(one)
 
         seed_improver = Solution(config.improvers[0][1], ENTRY_POINT)
@@ -166,6 +172,7 @@ class Execution:
             rounds=config.rounds,
             budget=config.meta_budget,
             accept=config.accept,
+            accept_repeats=config.accept_repeats,
             on_round=on_round,
         )
         named = [("seed", seed_improver), ("final", result.rounds[-1].improver)]
@@ -267,6 +274,21 @@ class Execution:
             journal.record(
                 Attempted(job=f"program/{program}", what=attempt.what, detail=attempt.detail)
             )
+
+
+def _tried(one: algorithm.Round, trial: Trial, improver: Solution) -> CandidateTried:
+    return CandidateTried(
+        round=one.number,
+        candidate=one.candidate.hash if one.candidate else "",
+        improver=improver.hash,
+        differences=trial.differences,
+        evidence=trial.evidence,
+        needed=trial.needed,
+        stop=trial.stop,
+        calls=trial.spent.calls,
+        responses=trial.spent.responses,
+        utility_calls=trial.spent.utility_calls,
+    )
 
 
 _COMMANDS = {

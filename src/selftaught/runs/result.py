@@ -8,6 +8,7 @@ import selftaught.algorithm as algorithm
 import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
+from selftaught.budget import Spent
 from selftaught.errors import SelftaughtError
 from selftaught.events import AnyEvent
 from selftaught.runs.config import RunConfig
@@ -23,6 +24,7 @@ class Run(msgspec.Struct, kw_only=True):
         config: what it was a function of.
         status: `done`, or `budget` where a limit of the run ended it early.
         rounds: of Algorithm 1, the seed improver's first; empty for other commands.
+        searches: what each round spent to find its candidate, trials not counted.
         sealed_rows: seed and final improver and the references on the run's own tasks, sealed.
         rows: the same on held-out tasks: the transfer table.
         improvements: of `improve`, one for each improver.
@@ -35,6 +37,7 @@ class Run(msgspec.Struct, kw_only=True):
     status: str = "done"
     reason: str = ""
     rounds: list[algorithm.Round] = []
+    searches: dict[int, Spent] = {}
     sealed_rows: list[transfers.Row] = []
     rows: list[transfers.Row] = []
     improvements: list[improvement.Improvement] = []

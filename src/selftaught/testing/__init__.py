@@ -6,6 +6,7 @@ from selftaught.testing.loopback_dialects import ANTHROPIC, GEMINI, OPENAI
 from selftaught.testing.loopback_faults import Fault, HttpError, mixed_faults
 from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
+from selftaught.testing.strengths import MIDDLING, STRONG, WEAK, Strength, StrengthModel
 
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ANTHROPIC",
     "GEMINI",
+    "MIDDLING",
     "OPENAI",
+    "STRONG",
+    "WEAK",
     "Asked",
     "Attack",
     "Fault",
@@ -26,6 +30,8 @@ __all__ = [
     "Report",
     "SandboxContract",
     "ScriptedModel",
+    "Strength",
+    "StrengthModel",
     "mixed_faults",
 ]
 
