@@ -14,6 +14,8 @@ from selftaught.events import (
     Improved,
     MetaEvaluated,
     RoundEnded,
+    RunEnded,
+    Speculated,
 )
 from selftaught.improvement import PHASE
 from selftaught.meta_utility import SEALED, VALIDATION
@@ -50,6 +52,8 @@ class History(msgspec.Struct, kw_only=True):
         endings: how improve jobs ended, by kind; `unchanged` where the input came back.
         attempts: what programs tried and may not, by what.
         refusals: budget refusals by limit.
+        speculated: what was scored before it was asked for, over all times that the run was gone
+            on with; where it was killed, the time before is missing.
     """
 
     row: RunRow
@@ -67,6 +71,7 @@ class History(msgspec.Struct, kw_only=True):
     endings: dict[str, int] = {}
     attempts: dict[str, int] = {}
     refusals: dict[str, int] = {}
+    speculated: Speculated = Speculated()
 
 
 def read_history(store: SQLiteStore, run_id: str) -> History:
@@ -106,6 +111,8 @@ def read_history(store: SQLiteStore, run_id: str) -> History:
                 refusals[event.limit] += event.times
             case MetaEvaluated():
                 measured[event.improver, event.split] = event.outcome
+            case RunEnded():
+                history.speculated = _sum(history.speculated, event.speculated)
             case RoundEnded():
                 rounds[event.round] = event
             case _:
@@ -125,6 +132,15 @@ def read_history(store: SQLiteStore, run_id: str) -> History:
         for _, one in sorted(rounds.items())
     ]
     return history
+
+
+def _sum(one: Speculated, other: Speculated) -> Speculated:
+    return Speculated(
+        begun=one.begun + other.begun,
+        used=one.used + other.used,
+        used_s=one.used_s + other.used_s,
+        wasted_s=one.wasted_s + other.wasted_s,
+    )
 
 
 def export_program(store: SQLiteStore, run_id: str, round_: int | None = None) -> str:

@@ -4,8 +4,8 @@ A job that waits holds no slot. A pool with one slot therefore completes a whole
 deeply improve jobs nest (improve the improver -> meta-utility -> improve a task -> score).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -14,8 +14,6 @@ from selftaught.language_model import Answer, Request
 from selftaught.solution import Solution
 from selftaught.task import Limits, Task
 from selftaught.utility import Outcome
-
-T = TypeVar("T")
 
 # An improver computes little itself: these bound one that loops, sleeps or hoards.
 IMPROVER_LIMITS = Limits(time_s=10.0, wall_s=60.0, memory_bytes=1024**3, work=2_000_000)
@@ -30,12 +28,14 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
         solution: the program.
         split: `val`, which improvers may score on, or `test`, which only the host does.
         repeat: which disjoint block of instances of that split.
+        share: on whose behalf; those who compete for slots get equal shares of them.
     """
 
     task: Task
     solution: Solution
     split: str
     repeat: int = 0
+    share: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +66,8 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
         account: the budget in the host.
         seed: seeds the guest's random sources.
         on_attempt: told of what the program tried and may not.
+        score_job: the job that `utility` runs for a program, where that is all it does and asks
+            no language model. Such a score can be computed before it is asked for.
     """
 
     key: str
@@ -80,6 +82,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
     account: Account
     seed: int
     on_attempt: Callable[[Attempt], None]
+    score_job: Callable[[Solution], ScoreJob] | None = None
 
 
 class Pool(Protocol):
@@ -104,16 +107,19 @@ class Pool(Protocol):
         ...
 
 
-def run_all(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Run calls at once, each in its own thread, and return their results in order.
+Claim = Callable[[Callable[[], None]], bool]
+"""Asked when a slot is there: is the job still to be done? It gets a function that it may call,
+now or later, to say that somebody asked for the job after all."""
 
-    Threads are cheap here: they wait on a slot of the pool or on a language model. The first
-    exception is raised after all have ended.
-    """
-    from concurrent.futures import ThreadPoolExecutor
 
-    if len(calls) == 1:
-        return [calls[0]()]
-    with ThreadPoolExecutor(max_workers=max(1, len(calls))) as threads:
-        futures = [threads.submit(call) for call in calls]
-        return [future.result() for future in futures]
+@runtime_checkable
+class AheadPool(Pool, Protocol):
+    """A pool that can also do what nobody has asked for yet, in slots that nobody else wants."""
+
+    def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
+        """Score a program as soon as no job that was asked for waits for a slot.
+
+        Returns:
+            The outcome, or None where `claim` said that it is no longer wanted.
+        """
+        ...

@@ -45,6 +45,7 @@ def compare_command(
     dollars: options.Dollars = None,
     wall: options.Wall = None,
     slots: options.Slots = None,
+    speculate: options.Speculate = True,
     weak: options.Weak = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
@@ -67,6 +68,7 @@ def compare_command(
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
+        speculate=speculate,
         allow_weak_sandbox=weak,
     )
     execute(config, store, json)

@@ -54,6 +54,13 @@ Slots = Annotated[
     int | None,
     typer.Option("--slots", help="Jobs that compute at once; one per core where left out."),
 ]
+Speculate = Annotated[
+    bool,
+    typer.Option(
+        "--speculate/--no-speculate",
+        help="Score the programs in an answer before they are asked for; changes no result.",
+    ),
+]
 Weak = Annotated[
     bool,
     typer.Option(

@@ -58,6 +58,7 @@ def run_command(
     dollars: options.Dollars = None,
     wall: options.Wall = None,
     slots: options.Slots = None,
+    speculate: options.Speculate = True,
     weak: options.Weak = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
@@ -87,6 +88,7 @@ def run_command(
         limits=options.limits(tokens, dollars, wall),
         accept=accept,
         slots=slots,
+        speculate=speculate,
         allow_weak_sandbox=weak,
     )
     execute(config, store, json)
@@ -110,6 +112,7 @@ def improve_command(
     dollars: options.Dollars = None,
     wall: options.Wall = None,
     slots: options.Slots = None,
+    speculate: options.Speculate = True,
     weak: options.Weak = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
@@ -127,6 +130,7 @@ def improve_command(
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
+        speculate=speculate,
         allow_weak_sandbox=weak,
     )
     execute(config, store, json)
@@ -147,6 +151,7 @@ def transfer_command(
     dollars: options.Dollars = None,
     wall: options.Wall = None,
     slots: options.Slots = None,
+    speculate: options.Speculate = True,
     weak: options.Weak = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
@@ -167,6 +172,7 @@ def transfer_command(
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
+        speculate=speculate,
         allow_weak_sandbox=weak,
     )
     execute(config, store, json)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from importlib.resources import files
 
 from selftaught.errors import SandboxUnavailable, SolutionError
-from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
+from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
+from selftaught.pools.gate import Gate, Urgency
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
 from selftaught.sandbox.guest import wire
@@ -22,10 +23,14 @@ from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned
 IMPROVER_MODULES = ("numpy",)
 # Seconds by the clock that an improver may take between its requests, all of them together.
 OWN_WALL_S = 120.0
+# For those who still score when the pool is closed to notice that their evaluator is gone.
+_CLOSING_S = 10.0
+# How much the latest score of a task tells about the next one, against all before it.
+_NEWEST = 0.2
 
 
 class LocalPool:
-    """Implements `selftaught.pool.Pool` with processes on this machine.
+    """Implements `selftaught.pool.AheadPool` with processes on this machine.
 
     A slot is a core's worth of work. It is held while a candidate is scored or an improver
     computes, and by nobody who waits.
@@ -49,7 +54,8 @@ class LocalPool:
         self.slots = slots or os.cpu_count() or 1
         self.layers = choose_layers(allow_weak_sandbox)
         self._on_attempt = on_attempt or (lambda program, attempt: None)
-        self._free = threading.Semaphore(self.slots)
+        self._gate = Gate(self.slots)
+        self._usual_s: dict[tuple[str, str], float] = {}
         self._evaluators: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
         self._all_evaluators: list[EvaluatorProcess] = []
         self._improvers: Zygote | None = None
@@ -57,16 +63,39 @@ class LocalPool:
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program in an evaluator; see `selftaught.pool.Pool.score`."""
-        with self._slot(), self._evaluator() as evaluator:
+        with self._gate.slot(Urgency.ASKED, share=job.share, expected_s=self._expected_s(job)):
+            return self._score(job)
+
+    def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
+        """Score a program that may be asked for; see `selftaught.pool.AheadPool.score_ahead`."""
+        expected_s = self._expected_s(job)
+        with self._gate.slot(Urgency.AHEAD, share=job.share, expected_s=expected_s) as ticket:
+            if not claim(lambda: self._gate.promote(ticket)):
+                return None
+            return self._score(job)
+
+    def _score(self, job: ScoreJob) -> Outcome:
+        """Score in an evaluator; a slot is held."""
+        began = time.monotonic()
+        with self._evaluator() as evaluator:
             outcome, attempts = evaluator.score(job)
+        self._took(job, time.monotonic() - began)
         for attempt in attempts:
             self._on_attempt(job.solution.hash, attempt)
         return outcome
 
+    def _expected_s(self, job: ScoreJob) -> float:
+        return self._usual_s.get((job.task.digest, job.split), 0.0)
+
+    def _took(self, job: ScoreJob, seconds: float) -> None:
+        kind = job.task.digest, job.split
+        before = self._usual_s.get(kind, seconds)
+        self._usual_s[kind] = before + _NEWEST * (seconds - before)
+
     def improve(self, job: ImproveJob) -> Outcome:
         """Run an improver in a child of its own; see `selftaught.pool.Pool.improve`."""
         session = Session(job)
-        with self._slot():
+        with self._gate.slot(Urgency.TURN, share=job.improver.hash):
             child = self._zygote().fork(IMPROVER_LIMITS.memory_bytes)
             opening = {
                 "op": "load",
@@ -93,7 +122,13 @@ class LocalPool:
         return outcome or InvalidValue(reason="the improver returned nothing")
 
     def close(self) -> None:
-        """End every process of the pool."""
+        """End every process of the pool; what is still being scored ahead is given up."""
+        deadline = time.monotonic() + _CLOSING_S
+        while not self._gate.is_idle and time.monotonic() < deadline:
+            # Again and again: one may have been starting.
+            for evaluator in list(self._all_evaluators):
+                evaluator.kill()
+            time.sleep(0.005)
         for evaluator in self._all_evaluators:
             evaluator.close()
         if self._improvers is not None:
@@ -112,7 +147,7 @@ class LocalPool:
         own_s = 0.0
         while True:
             try:
-                with self._slot():
+                with self._gate.slot(Urgency.TURN, share=session.job.improver.hash):
                     began = time.monotonic()
                     child.send(message)
                     reply = child.receive(
@@ -133,14 +168,6 @@ class LocalPool:
                 )
             except RequestRefused as refusal:
                 return Refused(reason=str(refusal))
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        self._free.acquire()
-        try:
-            yield
-        finally:
-            self._free.release()
 
     @contextmanager
     def _evaluator(self) -> Iterator[EvaluatorProcess]:

@@ -41,6 +41,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         limits: of the whole run.
         accept: the acceptance rule.
         slots: jobs that compute at once; None for one per core.
+        speculate: score the programs in a model's answers before the improver asks for it. It
+            changes no result, only the time that a run takes.
         allow_weak_sandbox: go on where isolation layers are missing.
         digests: of the tasks, to tell on resume that one changed.
     """
@@ -63,6 +65,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: RunLimits = RunLimits()
     accept: str = "always"
     slots: int | None = None
+    speculate: bool = True
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
     improver_api: int = API_VERSION

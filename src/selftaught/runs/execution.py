@@ -21,6 +21,7 @@ from selftaught.events import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Speculated,
 )
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
@@ -81,16 +82,16 @@ class Execution:
                 allow_weak_sandbox=config.allow_weak_sandbox,
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
-            recorded = RecordedPool(pool, journal, self._check)
+            recorded = RecordedPool(pool, journal, self._check, speculate=config.speculate)
             _COMMANDS[config.command](self, result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
         except (Interrupted, KeyboardInterrupt) as interruption:
-            journal.record(RunEnded(status="interrupted", reason=str(interruption)))
+            _end(journal, recorded, "interrupted", str(interruption))
             raise Interrupted(journal.run) from interruption
         except Exception as error:
             # Recorded and raised again: a run never ends without its last word.
-            journal.record(RunEnded(status="failed", reason=f"{type(error).__name__}: {error}"))
+            _end(journal, recorded, "failed", f"{type(error).__name__}: {error}")
             raise
         finally:
             if recorded is not None:
@@ -100,10 +101,11 @@ class Execution:
             "replayed_calls": broker.replayed_calls,
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
         }
-        journal.record(RunEnded(status=result.status, reason=result.reason))
+        _end(journal, recorded, result.status, result.reason)
         return result
 
     def meta_utility(
@@ -259,6 +261,22 @@ class Execution:
             journal.record(
                 Attempted(job=f"program/{program}", what=attempt.what, detail=attempt.detail)
             )
+
+
+def _end(journal: Journal, recorded: RecordedPool | None, status: str, reason: str) -> None:
+    speculated = recorded.speculated if recorded else Speculated()
+    journal.record(RunEnded(status=status, reason=reason, speculated=speculated))
+
+
+def _spent_ahead(recorded: RecordedPool | None) -> dict[str, float]:
+    ahead = recorded.speculated if recorded else Speculated()
+    return {
+        "speculated": ahead.begun,
+        "speculated_used": ahead.used,
+        "speculated_used_s": ahead.used_s,
+        "speculated_wasted": ahead.begun - ahead.used,
+        "speculated_wasted_s": ahead.wasted_s,
+    }
 
 
 _COMMANDS = {
