@@ -157,6 +157,10 @@ class ChatEndpoint:
             return None
         return [model.id for model in listed.data]
 
+    def prepare(self) -> None:
+        """Load the SDK now. The first request waits for it if it comes before the end."""
+        self._connected()
+
     def close(self) -> None:
         """Close the connections; requests under way fail. Safe to call twice."""
         with self._lock:

@@ -125,6 +125,10 @@ class OpenAICompatibleModel:
         self._closing.set()
         self._endpoint.close()
 
+    def prepare(self) -> None:
+        """Load what the first request would wait for; may be called from any thread."""
+        self._endpoint.prepare()
+
     def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
         """Return `request.n_responses` texts, an empty or missing content as "".
 

@@ -1,12 +1,13 @@
-"""The pool of this machine: one evaluator and one slot per core, improvers from one zygote."""
+"""The pool of this machine: one evaluator and one slot per core, improvers from zygotes."""
 
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import TypeVar
 
 from selftaught.errors import SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
@@ -20,6 +21,9 @@ from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
 from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
+P = TypeVar("P")
+
+# Improvers may import it; few do, and it takes longer to load than all else that they need.
 IMPROVER_MODULES = ("numpy",)
 # Seconds by the clock that an improver may take between its requests, all of them together.
 OWN_WALL_S = 120.0
@@ -56,10 +60,14 @@ class LocalPool:
         self._on_attempt = on_attempt or (lambda program, attempt: None)
         self._gate = Gate(self.slots)
         self._usual_s: dict[tuple[str, str], float] = {}
-        self._evaluators: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
-        self._all_evaluators: list[EvaluatorProcess] = []
-        self._improvers: Zygote | None = None
-        self._starting = threading.Lock()
+        self._lock = threading.Lock()
+        self._idle_evaluators: list[Future[EvaluatorProcess]] = []
+        self._all_evaluators: list[Future[EvaluatorProcess]] = []
+        self._zygotes: dict[tuple[str, ...], Future[Zygote]] = {}
+        # What every run needs starts at once, while the host loads its own parts.
+        self._starting = ThreadPoolExecutor(thread_name_prefix="starting")
+        self._zygote_starting(())
+        self._idle_evaluators.append(self._evaluator_starting())
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program in an evaluator; see `selftaught.pool.Pool.score`."""
@@ -96,7 +104,7 @@ class LocalPool:
         """Run an improver in a child of its own; see `selftaught.pool.Pool.improve`."""
         session = Session(job)
         with self._gate.slot(Urgency.TURN, share=job.improver.hash):
-            child = self._zygote().fork(IMPROVER_LIMITS.memory_bytes)
+            child = self._zygote(job.improver.source).fork(IMPROVER_LIMITS.memory_bytes)
             opening = {
                 "op": "load",
                 "source": job.improver.source,
@@ -126,13 +134,14 @@ class LocalPool:
         deadline = time.monotonic() + _CLOSING_S
         while not self._gate.is_idle and time.monotonic() < deadline:
             # Again and again: one may have been starting.
-            for evaluator in list(self._all_evaluators):
+            for evaluator in _started(self._all_evaluators):
                 evaluator.kill()
             time.sleep(0.005)
-        for evaluator in self._all_evaluators:
+        self._starting.shutdown()
+        for evaluator in _started(self._all_evaluators):
             evaluator.close()
-        if self._improvers is not None:
-            self._improvers.close()
+        for zygote in _started(self._zygotes.values()):
+            zygote.close()
 
     def _converse(
         self,
@@ -171,28 +180,50 @@ class LocalPool:
 
     @contextmanager
     def _evaluator(self) -> Iterator[EvaluatorProcess]:
+        """Have an evaluator to oneself. A slot is held, so there are never more than slots."""
+        with self._lock:
+            mine = self._idle_evaluators.pop() if self._idle_evaluators else None
+        if mine is None:
+            mine = self._evaluator_starting()
         try:
-            evaluator = self._evaluators.get_nowait()
-        except queue.Empty:
-            # A slot is held, so there are never more evaluators than slots.
-            evaluator = EvaluatorProcess(self.layers)
-            self._all_evaluators.append(evaluator)
-        try:
-            yield evaluator
+            yield mine.result()
         except SandboxUnavailable:
             # It could not be started again: nobody may use its descriptors, which are closed.
             raise
         except BaseException:
-            self._evaluators.put(evaluator)
+            self._give_back(mine)
             raise
-        self._evaluators.put(evaluator)
+        self._give_back(mine)
 
-    def _zygote(self) -> Zygote:
-        with self._starting:
-            if self._improvers is None:
+    def _give_back(self, evaluator: Future[EvaluatorProcess]) -> None:
+        with self._lock:
+            self._idle_evaluators.append(evaluator)
+
+    def _evaluator_starting(self) -> Future[EvaluatorProcess]:
+        evaluator = self._starting.submit(EvaluatorProcess, self.layers)
+        with self._lock:
+            self._all_evaluators.append(evaluator)
+        return evaluator
+
+    def _zygote(self, improver: str) -> Zygote:
+        """The zygote for an improver: one that names a module finds it loaded."""
+        return self._zygote_starting(
+            tuple(name for name in IMPROVER_MODULES if name in improver)
+        ).result()
+
+    def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
+        with self._lock:
+            if preload not in self._zygotes:
                 fences = (files("selftaught") / "fences.py").read_text(encoding="utf-8")
-                self._improvers = Zygote(self.layers, IMPROVER_MODULES, {"helpers": fences})
-            return self._improvers
+                self._zygotes[preload] = self._starting.submit(
+                    Zygote, self.layers, IMPROVER_MODULES, {"helpers": fences}, preload
+                )
+            return self._zygotes[preload]
+
+
+def _started(starting: Iterable[Future[P]]) -> list[P]:
+    """What has started by now, and did not fail to."""
+    return [one.result() for one in list(starting) if one.done() and one.exception() is None]
 
 
 def _result(reply: dict[str, object]) -> Outcome | None:

@@ -60,6 +60,7 @@ class Execution:
             settings=config.model_settings,
             on_wait=self._waited,
         )
+        _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.seen_attempts: set[tuple[str, str]] = set()
 
@@ -261,6 +262,13 @@ class Execution:
             journal.record(
                 Attempted(job=f"program/{program}", what=attempt.what, detail=attempt.detail)
             )
+
+
+def _prepare(model: LanguageModel) -> None:
+    """Let a model that takes a while to load do so while the sandbox starts."""
+    prepare = getattr(model, "prepare", None)
+    if prepare is not None:
+        threading.Thread(target=prepare, name="prepare", daemon=True).start()
 
 
 def _end(journal: Journal, recorded: RecordedPool | None, status: str, reason: str) -> None:
