@@ -15,6 +15,7 @@ from selftaught.history import read_history
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import Claim, ImproveJob, ScoreJob
+from selftaught.pools import local
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.speculation import Guess, Guesses, program_in
 from selftaught.runs.config import RunConfig
@@ -169,7 +170,7 @@ class SlowPool:
         self._improver = improver
         self.ahead: list[str] = []
         self.asked: list[str] = []
-        self.promoted = 0
+        self.promoted = self.abandoned = 0
         self.may_begin = threading.Event()
         self.may_end = threading.Event()
         self.begun = threading.Event()
@@ -181,16 +182,20 @@ class SlowPool:
     def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
         assert self.may_begin.wait(10)
 
-        def promote() -> None:
-            self.promoted += 1
-            self.may_end.set()
-
-        if not claim(promote):
+        if not claim(self):
             return None
         self.ahead.append(job.solution.source)
         self.begun.set()
         assert self.may_end.wait(10)
-        return Scored(value=len(job.solution.source))
+        return None if self.abandoned else Scored(value=len(job.solution.source))
+
+    def promote(self) -> None:
+        self.promoted += 1
+        self.may_end.set()
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+        self.may_end.set()
 
     def improve(self, job: ImproveJob) -> Outcome:
         return Returned(source=self._improver(job))
@@ -282,6 +287,40 @@ def test_nothing_begins_for_an_improver_that_has_ended(tmp_path: Path, toy: st.T
     assert recorded.speculated.begun == recorded.scored == 0
 
 
+def test_what_has_begun_is_abandoned_when_the_improver_ends(tmp_path: Path, toy: st.Task) -> None:
+    def improver(job: ImproveJob) -> str:
+        job.ask(REQUEST)
+        pool.may_begin.set()
+        assert pool.begun.wait(10)
+        return "x"
+
+    pool = SlowPool(improver)
+    _, recorded = played(tmp_path, toy, improver, pool)
+    assert pool.abandoned >= 1
+    assert recorded.speculated.used == 0
+    assert recorded.scored == 0
+
+
+def test_a_score_that_was_given_up_while_waited_for_is_computed_again(
+    tmp_path: Path, toy: st.Task
+) -> None:
+    class Broken(SlowPool):
+        def promote(self) -> None:
+            self.abandon()
+
+    def improver(job: ImproveJob) -> str:
+        job.ask(REQUEST)
+        pool.may_begin.set()
+        assert pool.begun.wait(10)
+        wanted = pool.ahead[0]
+        assert job.utility(Solution(wanted)) == Scored(value=len(wanted))
+        assert pool.asked == [wanted]
+        return "x"
+
+    pool = Broken(improver)
+    played(tmp_path, toy, improver, pool)
+
+
 def guesses_of(utility_calls: int, toy: st.Task) -> tuple[Guesses, Account, list[Guess]]:
     account = Account(Budget(calls=9, responses=9, utility_calls=utility_calls))
     begun: list[Guess] = []
@@ -345,8 +384,25 @@ def test_the_program_is_exactly_what_the_improver_would_submit(
     assert (found.source if found else None) == program
 
 
-def test_closing_does_not_wait_for_what_is_scored_ahead(tmp_path: Path) -> None:
-    """A candidate that sleeps for its whole wall cap holds nobody up."""
+SLEEPY = "import time\ndef algorithm():\n    time.sleep(60)\n    return 1\n"
+
+
+class Sleepy(Slowed):
+    """Answers with a candidate that sleeps for its whole wall cap."""
+
+    def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
+        return Answer(texts=(f"```python\n{SLEEPY}```",) * request.n_responses)
+
+
+def improver_that_asks(sleeps_s: float) -> str:
+    return (
+        "import time\ndef improve_algorithm(initial, utility, language_model):\n"
+        f"    language_model.prompt('e', 'm')\n    time.sleep({sleeps_s})\n    return initial\n"
+    )
+
+
+@pytest.fixture
+def sleepy_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "sleepy"
     folder.mkdir()
     (folder / "task.toml").write_text(
@@ -358,27 +414,35 @@ def test_closing_does_not_wait_for_what_is_scored_ahead(tmp_path: Path) -> None:
     (folder / "utility.py").write_text(
         "def score(solution, split, seed):\n    return float(solution.call('algorithm'))\n"
     )
-    sleepy = "import time\ndef algorithm():\n    time.sleep(60)\n    return 1\n"
+    return folder
+
+
+def test_closing_does_not_wait_for_what_is_scored_ahead(
+    sleepy_folder: Path, tmp_path: Path
+) -> None:
     events: list[AnyEvent] = []
-
-    class Sleepy(Slowed):
-        def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
-            return Answer(texts=(f"```python\n{sleepy}```",) * request.n_responses)
-
-    improver = (
-        "import time\ndef improve_algorithm(initial, utility, language_model):\n"
-        "    language_model.prompt('e', 'm')\n    time.sleep(1)\n    return initial\n"
-    )
     began = time.monotonic()
     run = start(
-        config(folder, improvers=(("asks", improver),)),
+        config(sleepy_folder, improvers=(("asks", improver_that_asks(1.0)),)),
         str(tmp_path / "s.db"),
         watch=Watch(on_event=events.append),
         model=Sleepy(),
     )
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 20
     assert run.status == "done"
     assert run.spent["speculated"] == run.spent["speculated_wasted"] == 1
     # That it was ended is no outcome of the program.
     scores = [event.outcome for event in events if isinstance(event, Evaluated)]
     assert all(isinstance(outcome, Scored) for outcome in scores)
+
+
+def test_what_nobody_can_ask_for_any_more_gives_its_slot_back(
+    sleepy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "ABANDON_S", 0.1)
+    slow = "import time\ndef improve_algorithm(i, u, lm):\n    time.sleep(4)\n    return i + '#'\n"
+    improvers = (("asks", improver_that_asks(1.0)), ("later", slow))
+    run = start(config(sleepy_folder, improvers=improvers), str(tmp_path / "s.db"), model=Sleepy())
+    # After the one that asked had ended, and before the next one had.
+    assert 0.5 < run.spent["speculated_wasted_s"] < 4.5
+    assert [one.validation for one in run.improvements] == [Scored(value=0.0, values=())] * 2

@@ -107,9 +107,20 @@ class Pool(Protocol):
         ...
 
 
-Claim = Callable[[Callable[[], None]], bool]
-"""Asked when a slot is there: is the job still to be done? It gets a function that it may call,
-now or later, to say that somebody asked for the job after all."""
+class Underway(Protocol):
+    """A job that was begun before anybody asked for it."""
+
+    def promote(self) -> None:
+        """Somebody asked for it: it is done like any other from now on."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody can ask for it any more: it may be ended, unless it is promoted in time."""
+        ...
+
+
+Claim = Callable[[Underway], bool]
+"""Asked when a slot is there whether the job is still to be done; gets what is then under way."""
 
 
 @runtime_checkable
@@ -120,6 +131,7 @@ class AheadPool(Pool, Protocol):
         """Score a program as soon as no job that was asked for waits for a slot.
 
         Returns:
-            The outcome, or None where `claim` said that it is no longer wanted.
+            The outcome, or None where `claim` said that it is no longer wanted, or where it was
+            abandoned.
         """
         ...

@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from typing import TypeVar
 
 from selftaught.errors import SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
-from selftaught.pools.gate import Gate, Urgency
+from selftaught.pools.gate import Gate, Ticket, Urgency
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
 from selftaught.sandbox.guest import wire
@@ -27,6 +27,9 @@ P = TypeVar("P")
 IMPROVER_MODULES = ("numpy",)
 # Seconds by the clock that an improver may take between its requests, all of them together.
 OWN_WALL_S = 120.0
+# A score that nobody can ask for any more gets this long to end by itself, which leaves a record
+# of it and spares the start of an evaluator.
+ABANDON_S = 2.0
 # For those who still score when the pool is closed to notice that their evaluator is gone.
 _CLOSING_S = 10.0
 # How much the latest score of a task tells about the next one, against all before it.
@@ -78,14 +81,22 @@ class LocalPool:
         """Score a program that may be asked for; see `selftaught.pool.AheadPool.score_ahead`."""
         expected_s = self._expected_s(job)
         with self._gate.slot(Urgency.AHEAD, share=job.share, expected_s=expected_s) as ticket:
-            if not claim(lambda: self._gate.promote(ticket)):
+            underway = _Underway(self._gate, ticket)
+            if not claim(underway):
                 return None
-            return self._score(job)
+            try:
+                return self._score(job, underway)
+            except SandboxUnavailable:
+                if underway.was_ended:
+                    return None
+                raise
 
-    def _score(self, job: ScoreJob) -> Outcome:
+    def _score(self, job: ScoreJob, underway: "_Underway | None" = None) -> Outcome:
         """Score in an evaluator; a slot is held."""
         began = time.monotonic()
-        with self._evaluator() as evaluator:
+        with self._evaluator() as evaluator, underway or nullcontext():
+            if underway is not None:
+                underway.use(evaluator)
             outcome, attempts = evaluator.score(job)
         self._took(job, time.monotonic() - began)
         for attempt in attempts:
@@ -185,19 +196,24 @@ class LocalPool:
             mine = self._idle_evaluators.pop() if self._idle_evaluators else None
         if mine is None:
             mine = self._evaluator_starting()
+        is_usable = True
         try:
             yield mine.result()
         except SandboxUnavailable:
-            # It could not be started again: nobody may use its descriptors, which are closed.
+            # It was ended, or could not be started again.
+            is_usable = False
             raise
-        except BaseException:
-            self._give_back(mine)
-            raise
-        self._give_back(mine)
+        finally:
+            self._give_back(mine, is_usable)
 
-    def _give_back(self, evaluator: Future[EvaluatorProcess]) -> None:
+    def _give_back(self, mine: Future[EvaluatorProcess], is_usable: bool) -> None:
         with self._lock:
-            self._idle_evaluators.append(evaluator)
+            if is_usable and not mine.result().is_killed:
+                self._idle_evaluators.append(mine)
+                return
+            self._all_evaluators.remove(mine)
+        for evaluator in _started([mine]):
+            evaluator.close()
 
     def _evaluator_starting(self) -> Future[EvaluatorProcess]:
         evaluator = self._starting.submit(EvaluatorProcess, self.layers)
@@ -219,6 +235,46 @@ class LocalPool:
                     Zygote, self.layers, IMPROVER_MODULES, {"helpers": fences}, preload
                 )
             return self._zygotes[preload]
+
+
+class _Underway:
+    """Implements `selftaught.pool.Underway` for one score."""
+
+    def __init__(self, gate: Gate, ticket: Ticket) -> None:
+        self._gate = gate
+        self._ticket = ticket
+        self._evaluator: EvaluatorProcess | None = None
+        self._lock = threading.Lock()
+        self.was_ended = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        # From here on the evaluator is another's.
+        with self._lock:
+            self._evaluator = None
+
+    def use(self, evaluator: EvaluatorProcess) -> None:
+        """The evaluator that scores it, until the end of the context."""
+        with self._lock:
+            self._evaluator = evaluator
+
+    def promote(self) -> None:
+        """See `selftaught.pool.Underway`."""
+        self._gate.promote(self._ticket)
+
+    def abandon(self) -> None:
+        """End it if it still lasts after ABANDON_S, with its evaluator."""
+        timer = threading.Timer(ABANDON_S, self._end)
+        timer.daemon = True
+        timer.start()
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._evaluator is not None and self._ticket.urgency is Urgency.AHEAD:
+                self.was_ended = True
+                self._evaluator.kill()
 
 
 def _started(starting: Iterable[Future[P]]) -> list[P]:

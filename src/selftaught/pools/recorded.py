@@ -6,6 +6,7 @@ scoring is deterministic by seed, so they are scored once. And it serves program
 before anybody asked (see `selftaught.pools.speculation`).
 """
 
+import contextlib
 import itertools
 import threading
 import time
@@ -24,7 +25,7 @@ from selftaught.events import (
     evaluation_key,
 )
 from selftaught.language_model import Answer, Request
-from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob
+from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
@@ -32,10 +33,14 @@ from selftaught.utility import Outcome, Returned, kind, number
 
 
 class _Running(msgspec.Struct, eq=False):
-    """A computation under way; `promote` says that somebody waits for it now."""
+    """A computation under way, and how to say that somebody waits for it who did not begin it."""
 
     outcome: Future[Outcome]
     promote: Callable[[], None] = lambda: None
+
+
+class _GivenUp(Exception):
+    """What was being computed ahead has no outcome; who wants one computes it."""
 
 
 class RecordedPool:
@@ -87,17 +92,19 @@ class RecordedPool:
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
     ) -> tuple[Outcome, bool]:
         """The recorded outcome, or that of who is computing it, or computed now (then True)."""
-        with self._lock:
-            found = recorded()
-            if found is not None:
-                return found, False
-            running = self._running.get(key)
-            if running is None:
-                mine: Future[Outcome] = Future()
-                self._running[key] = _Running(mine)
-        if running is not None:
+        while True:
+            with self._lock:
+                found = recorded()
+                if found is not None:
+                    return found, False
+                running = self._running.get(key)
+                if running is None:
+                    mine: Future[Outcome] = Future()
+                    self._running[key] = _Running(mine)
+                    break
             running.promote()
-            return running.outcome.result(), False
+            with contextlib.suppress(_GivenUp):
+                return running.outcome.result(), False
         try:
             outcome = compute()
         except BaseException as error:
@@ -138,21 +145,24 @@ class RecordedPool:
     def _score_ahead(self, guess: Guess) -> None:
         """Score what nobody has asked for yet; in a thread of its own.
 
-        An error ends up with whoever asks for this score, and otherwise nowhere: it will come
-        again with the next score that is asked for, or it does not matter.
+        An error goes nowhere: it comes again with a score that is asked for, or does not matter.
         """
         name = f"score {guess.key}"
         mine: Future[Outcome] = Future()
         began: list[float] = []
 
-        def claim(promote: Callable[[], None]) -> bool:
+        def claim(underway: Underway) -> bool:
             self._check()
             with self._lock:
                 if not guess.wanted or name in self._running:
                     return False
                 if self._recorded(guess.job) is not None:
                     return False
-                self._running[name] = _Running(mine, promote)
+                self._running[name] = _Running(mine, underway.promote)
+                guess.underway = underway
+            if not guess.wanted:
+                # Given up between the two lines above.
+                underway.abandon()
             self._tally.begun(guess.key)
             began.append(time.monotonic())
             return True
@@ -161,21 +171,19 @@ class RecordedPool:
             return
         try:
             outcome = self._ahead.score_ahead(guess.job, claim)
-            if outcome is None:
-                return
-            seconds = time.monotonic() - began[0]
-            self._tally.took(guess.key, seconds)
-            self._record(guess.job, outcome, seconds)
-            with self._lock:
-                self.scored += 1
-            mine.set_result(outcome)
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
+            if began:
+                self._tally.took(guess.key, time.monotonic() - began[0])
+            if outcome is not None:
+                self._record(guess.job, outcome, time.monotonic() - began[0])
+                with self._lock:
+                    self.scored += 1
+                mine.set_result(outcome)
         finally:
             if began:
                 with self._lock:
                     del self._running[name]
+            if not mine.done():
+                mine.set_exception(_GivenUp())
 
     def improve(self, job: ImproveJob) -> Outcome:
         """Run an improve job once; a second one under its key gets the same outcome and bill."""

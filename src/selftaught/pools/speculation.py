@@ -13,7 +13,7 @@ from selftaught.errors import SolutionError
 from selftaught.events import Speculated
 from selftaught.fences import extract_code
 from selftaught.parsing import quiet_parsing
-from selftaught.pool import ScoreJob
+from selftaught.pool import ScoreJob, Underway
 from selftaught.sandbox.candidate import without_addresses
 from selftaught.solution import Solution
 
@@ -27,6 +27,13 @@ class Guess(msgspec.Struct, eq=False):
     key: str
     job: ScoreJob
     wanted: bool = True
+    underway: Underway | None = None
+
+    def give_up(self) -> None:
+        """Do not begin it any more; what has begun is abandoned."""
+        self.wanted = False
+        if self.underway is not None:
+            self.underway.abandon()
 
 
 class Guesses:
@@ -80,13 +87,13 @@ class Guesses:
             left = self._account.budget.utility_calls - self._account.utility_calls
             while len(self._open) > max(0, left):
                 # The last is the one that would have been asked for last.
-                self._open.popitem()[1].wanted = False
+                self._open.popitem()[1].give_up()
 
     def end(self) -> None:
-        """Give up what has not begun: the improver has ended."""
+        """Give all guesses up: the improver has ended."""
         with self._lock:
             for guess in self._open.values():
-                guess.wanted = False
+                guess.give_up()
             self._open.clear()
 
 
