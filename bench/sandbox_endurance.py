@@ -15,11 +15,10 @@ import textwrap
 import time
 from pathlib import Path
 
-from selftaught.pool import ScoreJob
+from selftaught.pool import ScoreJob, run_all
 from selftaught.pools.local import LocalPool
 from selftaught.solution import Solution
 from selftaught.task import Task
-from selftaught.threads import run_all
 from selftaught.utility import Scored
 
 ROWS = 10

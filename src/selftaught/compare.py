@@ -18,11 +18,10 @@ from selftaught.anytime import Activity, Curve, area, average, curve
 from selftaught.budget import Budget
 from selftaught.errors import UsageError
 from selftaught.meta_utility import WORST, Item, Measured, Measurement, MetaUtility, job_key
-from selftaught.pool import Pool, ScoreJob
+from selftaught.pool import Pool, ScoreJob, run_all
 from selftaught.solution import Solution
 from selftaught.statistics import ALPHA, Estimate
 from selftaught.task import Task
-from selftaught.threads import run_all
 from selftaught.utility import Scored, kind
 
 REFERENCES = ("identity", "best_of_n", "iid", "sequential", "greedy", "chain_of_thought")

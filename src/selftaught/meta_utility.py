@@ -17,10 +17,9 @@ import msgspec
 from selftaught.budget import Account, Budget
 from selftaught.improver import API_VERSION
 from selftaught.language_model import Answer, Request
-from selftaught.pool import Attempt, ImproveJob, Pool, ScoreJob
+from selftaught.pool import Attempt, ImproveJob, Pool, ScoreJob, run_all
 from selftaught.solution import Solution
 from selftaught.task import Task
-from selftaught.threads import run_all
 from selftaught.utility import (
     Failed,
     Failure,

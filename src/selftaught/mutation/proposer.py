@@ -22,7 +22,7 @@ from selftaught.mutation.screen import MOST_CHARS, Screen
 from selftaught.mutation.shape import find_shape
 from selftaught.mutation.syntax import parse
 from selftaught.mutation.templates import TEMPLATES
-from selftaught.parsing import PARSING
+from selftaught.solution import PARSING
 
 _ATTEMPTS = 16
 # Answers kept, of 1 to 8 kB each.

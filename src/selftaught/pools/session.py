@@ -9,10 +9,9 @@ from typing import Any
 
 from selftaught.errors import BudgetSpent, RequestRejected, SolutionError
 from selftaught.language_model import Request
-from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob
+from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob, run_all
 from selftaught.sandbox.candidate import without_addresses
 from selftaught.solution import MAX_SOURCE_CHARS, Solution
-from selftaught.threads import run_all
 from selftaught.utility import FAILURES, InvalidValue, Outcome, OutOfBudget, Scored, kind, number
 
 MAX_PROMPT_CHARS = 400_000

@@ -11,11 +11,9 @@ import msgspec
 from selftaught.budget import Account
 from selftaught.errors import SolutionError
 from selftaught.events import Speculated
-from selftaught.fences import extract_code
-from selftaught.parsing import quiet_parsing
 from selftaught.pool import ScoreJob, Underway
 from selftaught.sandbox.candidate import without_addresses
-from selftaught.solution import Solution
+from selftaught.solution import Solution, extract_code
 
 # Taking the code out of an answer may parse it many times over, which holds the interpreter up.
 MAX_ANSWER_CHARS = 60_000
@@ -139,8 +137,7 @@ def program_in(answer: str, entry_point: str) -> Solution | None:
     """The program that an improver gets out of an answer, as the host would admit it."""
     if len(answer) > MAX_ANSWER_CHARS:
         return None
-    with quiet_parsing():
-        code = extract_code(answer)
+    code = extract_code(answer)
     if not isinstance(code, str):
         return None
     try:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from selftaught.threads import MAX_THREADS, Crew, run_all
+from selftaught.pool import MAX_THREADS, Crew, run_all
 
 
 def test_results_come_in_order_and_none_is_needed() -> None:
