@@ -208,7 +208,7 @@ class LocalPool:
 
     def _give_back(self, mine: Future[EvaluatorProcess], is_usable: bool) -> None:
         with self._lock:
-            if is_usable and not mine.result().is_killed:
+            if is_usable and mine.exception() is None and not mine.result().is_killed:
                 self._idle_evaluators.append(mine)
                 return
             self._all_evaluators.remove(mine)
