@@ -137,8 +137,14 @@ def test_slots_are_counted_and_none_is_left_unused(
     assert gate.is_idle
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([TURN, ASKED]), st.integers(0, 50)), min_size=200))
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([TURN, ASKED]), st.integers(0, 50)),
+        min_size=MAX_OVERTAKEN + 4,
+        max_size=MAX_OVERTAKEN + 4,
+    )
+)
 def test_nobody_who_was_asked_for_starves(stream: list[tuple[Urgency, int]]) -> None:
     """A short score waits while more urgent and longer ones keep coming, but not for ever."""
     gate = Gate(1)
