@@ -62,6 +62,9 @@ bench: dev  ## The ten-seed experiment and the timings (minutes)
 	@$(BIN)/python bench/ten_seeds.py
 	@$(BIN)/python bench/sandbox.py
 	@$(BIN)/python bench/models.py
+	@$(BIN)/python bench/speculation.py
+	@$(BIN)/python bench/orchestration.py
+	@$(BIN)/python bench/load_noise.py
 
 docs: dev  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py

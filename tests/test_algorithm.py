@@ -195,3 +195,17 @@ def test_a_trained_task_cannot_be_held_out(toy: Task) -> None:
     meta = meta_utility(FakePool(lambda old: Failed(reason="")), toy)
     with pytest.raises(UsageError, match="toy cannot be held out"):
         transfer([("seed", load_improver("seed"))], meta, trained_on=[toy])
+
+
+def test_jobs_say_on_whose_behalf_they_are_and_what_can_be_scored_ahead(toy: Task) -> None:
+    """Scores of a task can be; the meta-utility asks a language model and cannot."""
+    pool = FakePool(lambda initial: Returned(source=initial.source))
+    meta = meta_utility(pool, toy)
+    one = improver(0.3)
+    meta.measure(one)
+    assert {job.share for job in pool.score_jobs} == {one.hash}
+    for job in pool.improve_jobs:
+        assert job.score_job is not None
+        assert job.score_job(toy.initial).split == "val"
+        assert job.score_job(toy.initial).share == one.hash
+    assert meta.job_on_improver(one, one, 1, Account(Budget())).score_job is None

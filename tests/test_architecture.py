@@ -31,6 +31,7 @@ MAX_ALGORITHM_LINES = 200
 BROAD = {"Exception", "BaseException"}
 # Each is at the boundary to untrusted or trusted-but-foreign code, or the last line of the CLI.
 MAY_CATCH_BROADLY = {
+    "pool.py": 1,
     "sandbox/guest/runner.py": 2,
     "sandbox/evaluator.py": 1,
     "runs/execution.py": 1,

@@ -194,7 +194,7 @@ def test_a_killed_evaluator_costs_no_program_its_score(toy: Task) -> None:
     single = LocalPool(1)
     try:
         expected = score(single, toy, body("return x + 7"))
-        single._all_evaluators[0]._process.kill()
+        single._all_evaluators[0].result()._process.kill()
         assert score(single, toy, body("return x + 7")) == expected
     finally:
         single.close()

@@ -292,3 +292,16 @@ def test_a_prompt_that_the_model_rejects_is_the_improvers_affair(bench: Bench) -
         ask=picky,
     )
     assert outcome == Returned(source="RequestRejected: the prompt is too long")
+
+
+def test_numpy_can_be_imported_by_an_improver_that_does_not_name_it(bench: Bench) -> None:
+    """It is loaded beforehand only for those that do; its luck repeats either way."""
+    lines = [
+        "numpy = __import__('num' + 'py')",
+        "return f'# {numpy.random.rand()} {numpy.random.default_rng().random()}'",
+    ]
+    outcome = bench.body(*lines)
+    assert isinstance(outcome, Returned)
+    assert outcome == bench.body(*lines)
+    named = bench.body("import numpy", "return '# ' + numpy.__version__")
+    assert isinstance(named, Returned)

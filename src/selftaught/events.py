@@ -30,11 +30,26 @@ class RunResumed(Event, frozen=True, kw_only=True, tag="run_resumed"):
     recorded: int
 
 
+class Speculated(msgspec.Struct, frozen=True, kw_only=True):
+    """What was scored before anybody asked for it, since the run was started or resumed.
+
+    Attributes:
+        begun: how many scores; `used` of them were asked for after all.
+        used_s, wasted_s: seconds that those took which were asked for, and the others.
+    """
+
+    begun: int = 0
+    used: int = 0
+    used_s: float = 0.0
+    wasted_s: float = 0.0
+
+
 class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
     """A run ended: `done`, `interrupted`, `failed` or `budget`."""
 
     status: str
     reason: str = ""
+    speculated: Speculated = Speculated()
 
 
 class Answered(Event, frozen=True, kw_only=True, tag="answered"):

@@ -54,9 +54,10 @@ def _outer_blocks(text: str) -> list[tuple[int, int]]:
 
 def _best_extent(text: str, start: int, end: int) -> str:
     code = text[start:end].strip("\n")
-    if _parses(code):
-        return code
     closers = [m.start() for m in _FENCE.finditer(text, start) if not m.group(1)]
+    if all(close == end for close in closers) or _parses(code):
+        # Where there is one extent, whether it parses makes no difference.
+        return code
     for close in sorted(closers, reverse=True)[:40]:
         longer = text[start:close].strip("\n")
         if _parses(longer):

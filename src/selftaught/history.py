@@ -17,6 +17,8 @@ from selftaught.events import (
     Improved,
     MetaEvaluated,
     RoundEnded,
+    RunEnded,
+    Speculated,
 )
 from selftaught.improvement import PHASE
 from selftaught.meta_utility import SEALED, VALIDATION
@@ -61,6 +63,8 @@ class History(msgspec.Struct, kw_only=True):
         endings: how improve jobs ended, by kind; `unchanged` where the input came back.
         attempts: what programs tried and may not, by what.
         refusals: budget refusals by limit.
+        speculated: what was scored before it was asked for, over all times that the run was gone
+            on with; where it was killed, the time before is missing.
     """
 
     row: RunRow
@@ -78,6 +82,7 @@ class History(msgspec.Struct, kw_only=True):
     endings: dict[str, int] = {}
     attempts: dict[str, int] = {}
     refusals: dict[str, int] = {}
+    speculated: Speculated = Speculated()
 
 
 def read_history(store: Store, run_id: str) -> History:
@@ -120,6 +125,8 @@ def read_history(store: Store, run_id: str) -> History:
                 measured[event.improver, event.split] = event.outcome
             case CandidateTried():
                 trials[event.round] = event
+            case RunEnded():
+                history.speculated = _sum(history.speculated, event.speculated)
             case RoundEnded():
                 rounds[event.round] = event
             case _:
@@ -172,6 +179,15 @@ def spent_by_round(events: Iterable[AnyEvent]) -> dict[int, Spent]:
             case _:
                 pass
     return found
+
+
+def _sum(one: Speculated, other: Speculated) -> Speculated:
+    return Speculated(
+        begun=one.begun + other.begun,
+        used=one.used + other.used,
+        used_s=one.used_s + other.used_s,
+        wasted_s=one.wasted_s + other.wasted_s,
+    )
 
 
 def export_program(store: Store, run_id: str, round_: int | None = None) -> str:

@@ -191,10 +191,11 @@ class MetaUtility:
         final = Solution(outcome.source, task.initial.entry_point)
         unchanged = final.source.strip() == task.initial.source.strip()
         split = measurement.scored_on
-        start = self._pool.score(
-            ScoreJob(task=task, solution=task.initial, split=split, repeat=outer)
+        judged = functools.partial(
+            ScoreJob, task=task, split=split, repeat=outer, share=improver.hash
         )
-        end = self._pool.score(ScoreJob(task=task, solution=final, split=split, repeat=outer))
+        start = self._pool.score(judged(solution=task.initial))
+        end = self._pool.score(judged(solution=final))
         base = start.value if isinstance(start, Scored) else task.worst
         value = end.value if isinstance(end, Scored) else task.worst
         normalised = task.normalise(value, base)
@@ -214,10 +215,13 @@ class MetaUtility:
         # Not of the improver: whoever asks the same question at the same place is equally lucky.
         seed = derive_seed(self._seed, phase, task.name, repeat)
 
-        def score(solution: Solution) -> Outcome:
-            return self._pool.score(
-                ScoreJob(task=task, solution=solution, split="val", repeat=block)
+        def score_job(solution: Solution) -> ScoreJob:
+            return ScoreJob(
+                task=task, solution=solution, split="val", repeat=block, share=improver.hash
             )
+
+        def score(solution: Solution) -> Outcome:
+            return self._pool.score(score_job(solution))
 
         return ImproveJob(
             key=key,
@@ -232,6 +236,7 @@ class MetaUtility:
             account=account,
             seed=seed,
             on_attempt=lambda attempt: self._on_attempt(key, attempt),
+            score_job=score_job,
         )
 
     def job_on_improver(

@@ -2,10 +2,17 @@
 
 A job that waits holds no slot. A pool with one slot therefore completes a whole run, however
 deeply improve jobs nest (improve the improver -> meta-utility -> improve a task -> score).
+
+Nor does nesting take a thread for every call of every level. Whoever wants calls run takes part in
+the work: `run_all` runs them in the calling thread, and up to MAX_THREADS others help wherever
+calls are left. A batch that gets no help is run by its caller alone, so there is nothing that
+could wait for a thread for ever.
 """
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from concurrent.futures import Future
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -20,6 +27,9 @@ T = TypeVar("T")
 # An improver computes little itself: these bound one that loops, sleeps or hoards.
 IMPROVER_LIMITS = Limits(time_s=10.0, wall_s=60.0, memory_bytes=1024**3, work=2_000_000)
 MAX_REQUESTS = 50_000
+# Enough for what waits on language models and slots at once; a thread that waits costs about
+# 50 kB. Above it calls of one batch follow one another instead of overlapping.
+MAX_THREADS = 256
 
 
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,12 +40,14 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
         solution: the program.
         split: `val`, which improvers may score on, or `test`, which only the host does.
         repeat: which disjoint block of instances of that split.
+        share: on whose behalf; those who compete for slots get equal shares of them.
     """
 
     task: Task
     solution: Solution
     split: str
     repeat: int = 0
+    share: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +78,8 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
         account: the budget in the host.
         seed: seeds the guest's random sources.
         on_attempt: told of what the program tried and may not.
+        score_job: the job that `utility` runs for a program, where that is all it does and asks
+            no language model. Such a score can be computed before it is asked for.
     """
 
     key: str
@@ -80,6 +94,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
     account: Account
     seed: int
     on_attempt: Callable[[Attempt], None]
+    score_job: Callable[[Solution], ScoreJob] | None = None
 
 
 class Pool(Protocol):
@@ -104,16 +119,113 @@ class Pool(Protocol):
         ...
 
 
-def run_all(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Run calls at once, each in its own thread, and return their results in order.
+class Underway(Protocol):
+    """A job that was begun before anybody asked for it."""
 
-    Threads are cheap here: they wait on a slot of the pool or on a language model. The first
-    exception is raised after all have ended.
+    def promote(self) -> None:
+        """Somebody asked for it: it is done like any other from now on."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody can ask for it any more: it may be ended, unless it is promoted in time."""
+        ...
+
+
+Claim = Callable[[Underway], bool]
+"""Asked when a slot is there whether the job is still to be done; gets what is then under way."""
+
+
+@runtime_checkable
+class AheadPool(Pool, Protocol):
+    """A pool that can also do what nobody has asked for yet, in slots that nobody else wants."""
+
+    def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
+        """Score a program as soon as no job that was asked for waits for a slot.
+
+        Returns:
+            The outcome, or None where `claim` said that it is no longer wanted, or where it was
+            abandoned.
+        """
+        ...
+
+
+class _Batch(Generic[T]):
+    """Calls of one `run_all`; each is taken once, by whoever comes first."""
+
+    def __init__(self, calls: Sequence[Callable[[], T]]) -> None:
+        self._calls = calls
+        self._futures: list[Future[T]] = [Future() for _ in calls]
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def run_one(self) -> bool:
+        """Run the next call that nobody has taken; False where none is left."""
+        with self._lock:
+            number = self._taken
+            self._taken = min(number + 1, len(self._calls))
+        if number == len(self._calls):
+            return False
+        future = self._futures[number]
+        try:
+            future.set_result(self._calls[number]())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
+            future.set_exception(error)
+        return True
+
+    def results(self) -> list[T]:
+        """Wait for all calls; the first exception in order is raised after all have ended."""
+        for future in self._futures:
+            future.exception()
+        return [future.result() for future in self._futures]
+
+
+class Crew:
+    """Threads that help with batches. Thread-safe.
+
+    Args:
+        most: helping threads at once, over all batches; callers are not counted.
     """
-    from concurrent.futures import ThreadPoolExecutor
 
-    if len(calls) == 1:
-        return [calls[0]()]
-    with ThreadPoolExecutor(max_workers=max(1, len(calls))) as threads:
-        futures = [threads.submit(call) for call in calls]
-        return [future.result() for future in futures]
+    def __init__(self, most: int = MAX_THREADS) -> None:
+        self._most = most
+        self._helping = 0
+        self._open: list[_Batch[Any]] = []
+        self._lock = threading.Lock()
+
+    def run_all(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Run calls at once and return their results in order.
+
+        The first exception is raised after all have ended.
+        """
+        if len(calls) == 1:
+            return [calls[0]()]
+        batch = _Batch(calls)
+        with self._lock:
+            self._open.append(batch)
+            hired = max(0, min(len(calls) - 1, self._most - self._helping))
+            self._helping += hired
+        for _ in range(hired):
+            threading.Thread(target=self._help, name="crew", daemon=True).start()
+        while batch.run_one():
+            pass
+        self._shut(batch)
+        return batch.results()
+
+    def _help(self) -> None:
+        while True:
+            with self._lock:
+                if not self._open:
+                    self._helping -= 1
+                    return
+                # The newest first: what is nested deepest holds up the most.
+                batch = self._open[-1]
+            if not batch.run_one():
+                self._shut(batch)
+
+    def _shut(self, batch: _Batch[Any]) -> None:
+        with self._lock:
+            if batch in self._open:
+                self._open.remove(batch)
+
+
+run_all = Crew().run_all

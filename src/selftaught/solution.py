@@ -2,6 +2,10 @@
 
 import ast
 import hashlib
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +15,9 @@ from selftaught.errors import SolutionError
 from selftaught.fences import extract_code as _extract_code
 
 MAX_SOURCE_CHARS = 200_000
+# CPython 3.11 counts the depth of a parse in one place for all threads, and has raised SystemError
+# where several parsed at once. Only one thread computes at a time anyway, so waiting costs nothing.
+PARSING = threading.Lock()
 
 
 class Solution(msgspec.Struct, frozen=True, dict=True):
@@ -61,7 +68,8 @@ def check_program(source: str, entry_point: str, where: str) -> Solution:
     """
     solution = Solution.admit(source, entry_point)
     try:
-        tree = ast.parse(source)
+        with _alone_and_quiet():
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         at = f" at line {line}" if line else ""
@@ -83,5 +91,16 @@ def check_program(source: str, entry_point: str, where: str) -> Solution:
 
 
 def extract_code(answer: Any) -> Any:
-    """Return the largest fenced block of an answer; see `selftaught.fences.extract_code`."""
-    return _extract_code(answer)
+    """Return the largest fenced block of an answer; see `selftaught.fences.extract_code`.
+
+    Thread safety: any thread may call it. The compiler's warnings about foreign text are not shown.
+    """
+    with _alone_and_quiet():
+        return _extract_code(answer)
+
+
+@contextmanager
+def _alone_and_quiet() -> Iterator[None]:
+    with PARSING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -93,6 +93,13 @@ Slots = Annotated[
     int | None,
     typer.Option("--slots", help="Jobs that compute at once; one per core where left out."),
 ]
+Speculate = Annotated[
+    bool,
+    typer.Option(
+        "--speculate/--no-speculate",
+        help="Score the programs in an answer before they are asked for; changes no result.",
+    ),
+]
 Weak = Annotated[
     bool,
     typer.Option(
@@ -147,6 +154,7 @@ class RunOptions(Pacing, frozen=True, kw_only=True):
     dollars: Dollars = None
     wall: Wall = None
     slots: Slots = None
+    speculate: Speculate = True
     weak: Weak = False
     store: Store = STORE
     json: Json = False
@@ -176,6 +184,7 @@ class RunOptions(Pacing, frozen=True, kw_only=True):
             budget=self.budget,
             limits=RunLimits(tokens=self.tokens, dollars=self.dollars, wall_s=self.wall),
             slots=self.slots,
+            speculate=self.speculate,
             allow_weak_sandbox=self.weak,
         )
 

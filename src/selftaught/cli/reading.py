@@ -97,6 +97,12 @@ def _print_history(history: History) -> None:
         f"{history.prompt_tokens:,} + {history.completion_tokens:,} tokens, "
         f"{history.model_seconds:.1f} s waited"
     )
+    ahead = history.speculated
+    if ahead.begun:
+        out.print(
+            f"ahead     {ahead.begun:,} scored before they were asked for: {ahead.used:,} used "
+            f"({ahead.used_s:.1f} s), {ahead.begun - ahead.used:,} wasted ({ahead.wasted_s:.1f} s)"
+        )
     for name, counts in (
         ("programs", history.outcomes),
         ("improvers", history.endings),

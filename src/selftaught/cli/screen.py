@@ -142,6 +142,12 @@ def spent_line(run: Run, seconds: float) -> str:
         f"{spent['scored']:.0f} programs scored ({spent['reused_scores']:.0f} scores reused)",
         f"{seconds:.1f} s",
     ]
+    if spent["speculated_wasted"]:
+        parts.insert(
+            2,
+            f"{spent['speculated_wasted']:.0f} of {spent['speculated']:.0f} scored ahead in vain "
+            f"({spent['speculated_wasted_s']:.1f} s)",
+        )
     if spent["replayed_calls"]:
         parts.insert(1, f"{spent['replayed_calls']:.0f} answers from the record")
     if spent["tokens"]:

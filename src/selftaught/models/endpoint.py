@@ -108,6 +108,10 @@ class Endpoint(Protocol):
         """Return the names of the models that the endpoint lists, None where it lists none."""
         ...
 
+    def prepare(self) -> None:
+        """Load what the first request would wait for; called from any thread."""
+        ...
+
     def close(self) -> None:
         """Close the connections; requests under way fail. Safe to call twice."""
         ...

@@ -120,6 +120,10 @@ class HostedModel:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def prepare(self) -> None:
+        """Load what the first request would wait for; may be called from any thread."""
+        self._endpoint.prepare()
+
     def close(self) -> None:
         """Give up what is under way and close the connections. Safe to call twice."""
         self._gate.close()

@@ -4,7 +4,7 @@ import importlib.util
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
@@ -70,6 +70,11 @@ class SdkEndpoint(ABC, Generic[_Client]):
                 self._http = BoundedClient(self.target)
                 self._made = self.make_client(self._http)
             return self._made
+
+    def prepare(self) -> None:
+        """Import the SDK now. A first request that comes before the end waits for it."""
+        with suppress(ModelUnreachable):
+            self.client()
 
     def close(self) -> None:
         """Close the connections; requests under way fail. Safe to call twice."""

@@ -22,10 +22,8 @@ from selftaught.mutation.screen import MOST_CHARS, Screen
 from selftaught.mutation.shape import find_shape
 from selftaught.mutation.syntax import parse
 from selftaught.mutation.templates import TEMPLATES
+from selftaught.solution import PARSING
 
-# CPython 3.11 counts the depth of a parse in one place for all threads, and has raised SystemError
-# where several parsed at once. Only one thread computes at a time anyway, so waiting costs nothing.
-_PARSING = threading.Lock()
 _ATTEMPTS = 16
 # Answers kept, of 1 to 8 kB each.
 _REMEMBERED = 5_000
@@ -88,7 +86,7 @@ class MutationProposer:
             text = self._recall(name)
             if text is None:
                 random = Random(int.from_bytes(name, "big"))
-                with _PARSING:
+                with PARSING:
                     if workshop is None:
                         programs = read_programs(request.message)
                         workshop = Workshop(programs, templates=self._templates)

@@ -29,6 +29,7 @@ class EvaluatorProcess:
         self._layers = layers
         # A file and not a pipe: what a utility prints may be long, and nobody reads it.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.is_killed = False
         self._start()
 
     def _start(self) -> None:
@@ -82,6 +83,8 @@ class EvaluatorProcess:
                 self._restart()
                 return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
             except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
+                if self.is_killed:
+                    raise SandboxUnavailable("The evaluator was ended.") from error
                 # Once may be the machine's doing, which is no outcome of the program.
                 code = self._restart()
                 if is_last:
@@ -109,8 +112,13 @@ class EvaluatorProcess:
         self._start()
         return code
 
+    def kill(self) -> None:
+        """End the process while another thread uses it; that one gets SandboxUnavailable."""
+        self.is_killed = True
+        self._process.kill()
+
     def close(self) -> None:
-        """End the process for good."""
+        """End the process for good; nobody uses it any more."""
         self._end(grace_s=2.0)
         self._said.close()
 

@@ -2,14 +2,16 @@
 
 This is where durable execution lives: a resumed run does everything again through this pool, and
 what was done before costs a look-up. The same look-up serves programs that turn up twice in a run:
-scoring is deterministic by seed, so they are scored once.
+scoring is deterministic by seed, so they are scored once. And it serves programs that were scored
+before anybody asked (see `selftaught.pools.speculation`).
 """
 
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
@@ -19,12 +21,26 @@ from selftaught.events import (
     Evaluated,
     Improved,
     Requested,
+    Speculated,
     evaluation_key,
 )
-from selftaught.pool import Attempt, ImproveJob, Pool, ScoreJob
+from selftaught.language_model import Answer, Request
+from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
+from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.utility import Outcome, Returned, kind, number
+
+
+class _Running(msgspec.Struct, eq=False):
+    """A computation under way, and how to say that somebody waits for it who did not begin it."""
+
+    outcome: Future[Outcome]
+    promote: Callable[[], None] = lambda: None
+
+
+class _GivenUp(Exception):
+    """What was being computed ahead has no outcome; who wants one computes it."""
 
 
 class RecordedPool:
@@ -35,46 +51,60 @@ class RecordedPool:
         journal: where outcomes are found and recorded.
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
+        speculate: score the programs in answers before they are asked for, where the pool can.
     """
 
-    def __init__(self, pool: Pool, journal: Journal, check: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: Pool, journal: Journal, check: Callable[[], None], *, speculate: bool = True
+    ) -> None:
         self.slots = pool.slots
+        self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
+        # As many as there are slots: more could not begin. None begins before there is work.
+        self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
+        self._tally = Tally()
         self._pool = pool
         self._journal = journal
         self._check = check
-        self._running: dict[str, Future[Outcome]] = {}
+        self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
         self.scored = 0
         self.reused = 0
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
-        task = f"{job.task.name}@{job.task.digest}"
-        key = evaluation_key(task, job.split, job.repeat, job.solution.hash)
-
-        def recorded() -> Outcome | None:
-            return self._journal.recorded_evaluation(task, job.split, job.repeat, job.solution.hash)
-
-        outcome, is_new = self._once(f"score {key}", recorded, lambda: self._score_now(job, task))
+        key = _key(job)
+        was_ahead = self._tally.asked(key)
+        outcome, is_new = self._once(
+            f"score {key}", lambda: self._recorded(job), lambda: self._score_now(job)
+        )
+        was_ahead = was_ahead or self._tally.asked(key)
         with self._lock:
             self.scored += is_new
-            self.reused += not is_new
+            self.reused += not (is_new or was_ahead)
         return outcome
+
+    def _recorded(self, job: ScoreJob) -> Outcome | None:
+        return self._journal.recorded_evaluation(
+            _task_of(job), job.split, job.repeat, job.solution.hash
+        )
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
     ) -> tuple[Outcome, bool]:
         """The recorded outcome, or that of who is computing it, or computed now (then True)."""
-        with self._lock:
-            found = recorded()
-            if found is not None:
-                return found, False
-            running = self._running.get(key)
-            if running is None:
-                mine: Future[Outcome] = Future()
-                self._running[key] = mine
-        if running is not None:
-            return running.result(), False
+        while True:
+            with self._lock:
+                found = recorded()
+                if found is not None:
+                    return found, False
+                running = self._running.get(key)
+                if running is None:
+                    mine: Future[Outcome] = Future()
+                    self._running[key] = _Running(mine)
+                    break
+            running.promote()
+            with contextlib.suppress(_GivenUp):
+                return running.outcome.result(), False
         try:
             outcome = compute()
         except BaseException as error:
@@ -87,22 +117,73 @@ class RecordedPool:
             with self._lock:
                 del self._running[key]
 
-    def _score_now(self, job: ScoreJob, task: str) -> Outcome:
+    def _score_now(self, job: ScoreJob) -> Outcome:
         self._check()
         started = time.monotonic()
         outcome = self._pool.score(job)
+        self._record(job, outcome, time.monotonic() - started)
+        return outcome
+
+    def _record(self, job: ScoreJob, outcome: Outcome, seconds: float) -> None:
         self._journal.record(
             Evaluated(
-                task=task,
+                task=_task_of(job),
                 solution=job.solution.hash,
                 split=job.split,
                 repeat=job.repeat,
                 outcome=outcome,
-                seconds=time.monotonic() - started,
+                seconds=seconds,
             ),
             texts=(job.solution.source,),
         )
-        return outcome
+
+    @property
+    def speculated(self) -> Speculated:
+        """What was scored ahead so far."""
+        return self._tally.total()
+
+    def _score_ahead(self, guess: Guess) -> None:
+        """Score what nobody has asked for yet; in a thread of its own.
+
+        An error goes nowhere: it comes again with a score that is asked for, or does not matter.
+        """
+        name = f"score {guess.key}"
+        mine: Future[Outcome] = Future()
+        began: list[float] = []
+
+        def claim(underway: Underway) -> bool:
+            self._check()
+            with self._lock:
+                if not guess.wanted or name in self._running:
+                    return False
+                if self._recorded(guess.job) is not None:
+                    return False
+                self._running[name] = _Running(mine, underway.promote)
+                guess.underway = underway
+            if not guess.wanted:
+                # Given up between the two lines above.
+                underway.abandon()
+            self._tally.begun(guess.key)
+            began.append(time.monotonic())
+            return True
+
+        if self._ahead is None or not guess.wanted:
+            return
+        try:
+            outcome = self._ahead.score_ahead(guess.job, claim)
+            if began:
+                self._tally.took(guess.key, time.monotonic() - began[0])
+            if outcome is not None:
+                self._record(guess.job, outcome, time.monotonic() - began[0])
+                with self._lock:
+                    self.scored += 1
+                mine.set_result(outcome)
+        finally:
+            if began:
+                with self._lock:
+                    del self._running[name]
+            if not mine.done():
+                mine.set_exception(_GivenUp())
 
     def improve(self, job: ImproveJob) -> Outcome:
         """Run an improve job once; a second one under its key gets the same outcome and bill."""
@@ -120,7 +201,12 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        outcome = self._pool.improve(self._observed(job))
+        guesses = self._guesses(job)
+        try:
+            outcome = self._pool.improve(self._observed(job, guesses))
+        finally:
+            if guesses is not None:
+                guesses.end()
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
@@ -147,16 +233,35 @@ class RecordedPool:
         return outcome
 
     def close(self) -> None:
-        """Close the pool beneath."""
+        """Close the pool beneath; what it was scoring ahead is lost."""
+        self._ahead_threads.shutdown(wait=False, cancel_futures=True)
         self._pool.close()
+        self._ahead_threads.shutdown()
 
-    def _observed(self, job: ImproveJob) -> ImproveJob:
+    def _guesses(self, job: ImproveJob) -> Guesses | None:
+        # The last slot is never given away, so there must be another one.
+        if job.score_job is None or self._ahead is None or self.slots < 2:
+            return None
+
+        def is_known(score: ScoreJob) -> bool:
+            with self._lock:
+                running = f"score {_key(score)}" in self._running
+            return running or self._recorded(score) is not None
+
+        def begin(guess: Guess) -> None:
+            self._ahead_threads.submit(self._score_ahead, guess)
+
+        return Guesses(job.account, job.score_job, _key, is_known, begin)
+
+    def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
 
         def utility(solution: Solution) -> Outcome:
             self._check()
             call = next(calls)
+            if guesses is not None:
+                guesses.asked(solution)
             outcome = job.utility(solution)
             self._journal.record_once(
                 Requested(
@@ -175,10 +280,24 @@ class RecordedPool:
             self._check()
             return job.initial_outcome()
 
+        def ask(request: Request) -> Answer:
+            answer = job.ask(request)
+            if guesses is not None:
+                guesses.answered(answer.texts, job.initial.entry_point)
+            return answer
+
         def on_attempt(attempt: Attempt) -> None:
             self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
             job.on_attempt(attempt)
 
         return msgspec.structs.replace(
-            job, utility=utility, initial_outcome=initial_outcome, on_attempt=on_attempt
+            job, utility=utility, initial_outcome=initial_outcome, ask=ask, on_attempt=on_attempt
         )
+
+
+def _task_of(job: ScoreJob) -> str:
+    return f"{job.task.name}@{job.task.digest}"
+
+
+def _key(job: ScoreJob) -> str:
+    return evaluation_key(_task_of(job), job.split, job.repeat, job.solution.hash)

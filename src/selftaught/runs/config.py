@@ -43,6 +43,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         accept: the acceptance rule.
         accept_repeats: of the rule `significant`, fresh repeats that one trial may take.
         slots: jobs that compute at once; None for one per core.
+        speculate: score the programs in a model's answers before the improver asks for it. It
+            changes no result, only the time that a run takes.
         allow_weak_sandbox: go on where isolation layers are missing.
         digests: of the tasks, to tell on resume that one changed.
     """
@@ -66,6 +68,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     accept: str = "always"
     accept_repeats: int = DEFAULT_REPEATS
     slots: int | None = None
+    speculate: bool = True
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
     improver_api: int = API_VERSION

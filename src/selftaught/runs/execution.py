@@ -23,6 +23,7 @@ from selftaught.events import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Speculated,
 )
 from selftaught.history import SPENT_ON, spent_by_round
 from selftaught.improver import ENTRY_POINT
@@ -64,6 +65,7 @@ class Execution:
             settings=config.model_settings,
             waiting=Waiting(on_wait=self._waited, check=self._check),
         )
+        _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.seen_attempts: set[tuple[str, str]] = set()
 
@@ -86,16 +88,16 @@ class Execution:
                 allow_weak_sandbox=config.allow_weak_sandbox,
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
-            recorded = RecordedPool(pool, journal, self._check)
+            recorded = RecordedPool(pool, journal, self._check, speculate=config.speculate)
             self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
         except (Interrupted, KeyboardInterrupt) as interruption:
-            journal.record(RunEnded(status="interrupted", reason=str(interruption)))
+            _end(journal, recorded, "interrupted", str(interruption))
             raise Interrupted(journal.run) from interruption
         except Exception as error:
             # Recorded and raised again: a run never ends without its last word.
-            journal.record(RunEnded(status="failed", reason=f"{type(error).__name__}: {error}"))
+            _end(journal, recorded, "failed", f"{type(error).__name__}: {error}")
             raise
         finally:
             if recorded is not None:
@@ -107,10 +109,11 @@ class Execution:
             "replayed_calls": broker.replayed_calls,
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
         }
-        journal.record(RunEnded(status=result.status, reason=result.reason))
+        _end(journal, recorded, result.status, result.reason)
         return result
 
     def do(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
@@ -289,6 +292,29 @@ def _tried(one: algorithm.Round, trial: Trial, improver: Solution) -> CandidateT
         responses=trial.spent.responses,
         utility_calls=trial.spent.utility_calls,
     )
+
+
+def _prepare(model: LanguageModel) -> None:
+    """Let a model that takes a while to load do so while the sandbox starts."""
+    prepare = getattr(model, "prepare", None)
+    if prepare is not None:
+        threading.Thread(target=prepare, name="prepare", daemon=True).start()
+
+
+def _end(journal: Journal, recorded: RecordedPool | None, status: str, reason: str) -> None:
+    speculated = recorded.speculated if recorded else Speculated()
+    journal.record(RunEnded(status=status, reason=reason, speculated=speculated))
+
+
+def _spent_ahead(recorded: RecordedPool | None) -> dict[str, float]:
+    ahead = recorded.speculated if recorded else Speculated()
+    return {
+        "speculated": ahead.begun,
+        "speculated_used": ahead.used,
+        "speculated_used_s": ahead.used_s,
+        "speculated_wasted": ahead.begun - ahead.used,
+        "speculated_wasted_s": ahead.wasted_s,
+    }
 
 
 _COMMANDS = {

@@ -145,6 +145,7 @@ class Zygote:
         layers: from `selftaught.sandbox.layers`.
         modules: third-party modules that children may import; preloaded.
         guest_modules: extra modules by name, as source text (`helpers`).
+        preload: which of the modules are preloaded, where that is not all of them.
 
     Raises:
         SandboxUnavailable: a layer could not be set up; says which and what the kernel said.
@@ -155,6 +156,7 @@ class Zygote:
         layers: tuple[str, ...],
         modules: tuple[str, ...] = (),
         guest_modules: dict[str, str] | None = None,
+        preload: tuple[str, ...] | None = None,
     ) -> None:
         layout = layout_for(modules)
         self._lock = threading.Lock()
@@ -180,7 +182,7 @@ class Zygote:
             "hidden_paths": layout.hidden_paths,
             "module_paths": layout.module_paths,
             "search_paths": layout.search_paths,
-            "preload": modules,
+            "preload": modules if preload is None else preload,
             "modules": guest_modules or {},
         }
         self._control.send(json.dumps(config).encode())
