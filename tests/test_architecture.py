@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "selftaught"
 LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
-    {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
+    {"audit", "meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "task_check"},
     {"cli", "testing", "__main__"},
