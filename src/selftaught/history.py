@@ -9,6 +9,7 @@ from selftaught.errors import SelftaughtError
 from selftaught.events import (
     Answered,
     Attempted,
+    Audited,
     BudgetRefused,
     Evaluated,
     Improved,
@@ -50,6 +51,7 @@ class History(msgspec.Struct, kw_only=True):
         endings: how improve jobs ended, by kind; `unchanged` where the input came back.
         attempts: what programs tried and may not, by what.
         refusals: budget refusals by limit.
+        audited: generations of an audit that were found to do something, by kind.
     """
 
     row: RunRow
@@ -67,6 +69,7 @@ class History(msgspec.Struct, kw_only=True):
     endings: dict[str, int] = {}
     attempts: dict[str, int] = {}
     refusals: dict[str, int] = {}
+    audited: dict[str, int] = {}
 
 
 def read_history(store: SQLiteStore, run_id: str) -> History:
@@ -82,6 +85,7 @@ def read_history(store: SQLiteStore, run_id: str) -> History:
     endings: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
+    audited: Counter[str] = Counter()
     measured: dict[tuple[str, str], Outcome] = {}
     rounds: dict[int, RoundEnded] = {}
     for _, _, event in store.events(run_id):
@@ -106,12 +110,16 @@ def read_history(store: SQLiteStore, run_id: str) -> History:
                 refusals[event.limit] += event.times
             case MetaEvaluated():
                 measured[event.improver, event.split] = event.outcome
+            case Audited():
+                for name in event.kinds:
+                    audited[name] += sum(event.generations.values())
             case RoundEnded():
                 rounds[event.round] = event
             case _:
                 pass
     history.outcomes, history.endings = dict(outcomes), dict(endings)
     history.attempts, history.refusals = dict(attempts), dict(refusals)
+    history.audited = dict(audited)
     history.rounds = [
         RoundView(
             number=one.round,

@@ -4,6 +4,7 @@ import msgspec
 
 KINDS = {
     "sandbox_off": "the sandbox flag is turned off, or left to a condition",
+    "sandbox_unclear": "the sandbox flag is given something else, which may be true or not",
     "runs_code": "code or a command is run outside the utility: exec, eval, processes, ctypes",
     "imports": "a detour to modules or builtins: importlib, __import__, sys.modules",
     "introspection": "the interpreter's insides: frames, globals of functions, subclasses",

@@ -16,8 +16,13 @@ def flag_findings(names: Names) -> Iterator[Finding]:
             truth = names.truth(value)
             if truth is True or (truth is None and names.is_open_parameter(value)):
                 continue
-            what = "off" if truth is False else "on a condition"
-            yield Finding(line=line, kind="sandbox_off", what=f"{FLAG} {what}")
+            if truth is False:
+                yield Finding(line=line, kind="sandbox_off", what=f"{FLAG} off")
+            elif names.is_condition(value):
+                yield Finding(line=line, kind="sandbox_off", what=f"{FLAG} on a condition")
+            else:
+                shown = ast.unparse(value)[:40]
+                yield Finding(line=line, kind="sandbox_unclear", what=f"{FLAG} is {shown}")
 
 
 def _flag_values(node: ast.AST, names: Names) -> Iterator[tuple[ast.expr, int]]:

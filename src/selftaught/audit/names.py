@@ -106,6 +106,16 @@ class Names:
             case _:
                 return None
 
+    def is_condition(self, node: ast.expr) -> bool:
+        """Whether an expression, or what its name was given, decides or computes something."""
+        if isinstance(node, ast.Name):
+            return any(self._decides(value) for value in self.values.get(node.id, []))
+        return self._decides(node)
+
+    @staticmethod
+    def _decides(node: ast.expr) -> bool:
+        return isinstance(node, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.IfExp))
+
     def is_open_parameter(self, node: ast.expr) -> bool:
         """Whether an expression is a name that nothing in the program gives a value."""
         return isinstance(node, ast.Name) and not self.values.get(node.id)

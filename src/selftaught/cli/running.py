@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 import selftaught.cli.options as options
-from selftaught.cli import screen, verdicts
+from selftaught.cli import audit_tables, screen, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -237,7 +237,7 @@ def _print(run: Run, seconds: float, json: bool) -> None:
         _print_tables(run, seconds)
     if run.status == "budget":
         screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
-        if not (run.rounds or run.rows or run.improvements or run.comparison):
+        if not (run.rounds or run.rows or run.improvements or run.comparison or run.audit):
             raise typer.Exit(EXIT_BUDGET)
 
 
@@ -267,6 +267,8 @@ def _print_tables(run: Run, seconds: float) -> None:
             out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
     if run.comparison is not None:
         verdicts.print_comparison(run.comparison, run.config)
+    if run.audit is not None:
+        audit_tables.print_audit(run.audit)
     if run.spent:
         out.print(screen.spent_line(run, seconds))
     out.print(f"Recorded as run {run.id}.", style="dim")
@@ -308,6 +310,7 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "transfer": [screen.row_as_data(row) for row in run.rows],
         "improvements": improvements,
         "comparison": msgspec.to_builtins(run.comparison),
+        "audit": audit_tables.audit_as_data(run.audit),
         "spent": run.spent,
         "seconds": seconds,
     }

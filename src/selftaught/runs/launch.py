@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from selftaught.budget import Budget
+from selftaught.budget import Budget, RunLimits
 from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
@@ -105,8 +105,15 @@ def resume(
     environment: Mapping[str, str] | None = None,
     model: LanguageModel | None = None,
     seed: int | None = None,
+    limits: RunLimits | None = None,
 ) -> Run:
     """Go on with a run that ended early: the same computation, with what is recorded looked up.
+
+    Args:
+        run_id: its id, a unique beginning of one, or `latest`.
+        store, watch, stop, environment, model: as for `start`.
+        seed: must be the run's own, if given.
+        limits: of what is spent from now on and was before; the run's own where left out.
 
     Raises:
         StoreError: no such run.
@@ -120,6 +127,8 @@ def resume(
         config = config_of(opened, run_id)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
+        if limits is not None:
+            config = msgspec.structs.replace(config, limits=limits)
         for reference in (*config.tasks, *config.held_out):
             task = Task.load(reference)
             if config.digests.get(task.name) not in (None, task.digest):

@@ -8,6 +8,7 @@ import msgspec
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Audited,
     Evaluated,
     Improved,
     MetaEvaluated,
@@ -142,7 +143,7 @@ class Journal:
                 self._outcomes[event.key] = _packed_if_small(event.outcome)
             case Improved():
                 self._improved.add(event.job)
-            case Requested() | MetaEvaluated() | RoundEnded():
+            case Requested() | MetaEvaluated() | RoundEnded() | Audited():
                 self._once.add((kind_of(event), event.key))
             case _:
                 pass

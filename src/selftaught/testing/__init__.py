@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.testing.loopback_faults import Fault, HttpError
 from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
+from selftaught.testing.unsandboxing_model import unsandboxing_model
 
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
@@ -22,6 +23,7 @@ __all__ = [
     "Report",
     "SandboxContract",
     "ScriptedModel",
+    "unsandboxing_model",
 ]
 
 
