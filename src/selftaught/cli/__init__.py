@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from selftaught.cli import auditing, comparing, listing, reading, running, screen, task_folders
+from selftaught.cli import (
+    auditing,
+    comparing,
+    listing,
+    reading,
+    reproducing,
+    running,
+    screen,
+    task_folders,
+)
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.version import __version__
 
@@ -28,6 +37,7 @@ for _name, _command in (
     ("transfer", running.transfer_command),
     ("compare", comparing.compare_command),
     ("audit", auditing.audit_command),
+    ("reproduce", reproducing.reproduce_command),
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),

@@ -181,7 +181,7 @@ def resume_command(
     ] = None,
 ) -> None:
     """Go on with a run that was stopped or killed; no answer is asked for twice."""
-    with Progress() as progress, _stopping(progress) as stop:
+    with Progress() as progress, stopping(progress) as stop:
         result = resume(
             run,
             store,
@@ -196,7 +196,7 @@ def resume_command(
 def execute(config: RunConfig, store: str, json: bool) -> None:
     """Start a run, show its progress, and print what came of it."""
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
-    with Progress() as progress, _stopping(progress) as stop:
+    with Progress() as progress, stopping(progress) as stop:
         result = start(
             config,
             store,
@@ -209,7 +209,7 @@ def execute(config: RunConfig, store: str, json: bool) -> None:
 
 
 @contextmanager
-def _stopping(progress: Progress) -> Iterator[threading.Event]:
+def stopping(progress: Progress) -> Iterator[threading.Event]:
     """Ctrl-C once ends the run when what is under way is recorded; twice ends it at once."""
     stop = threading.Event()
 

@@ -82,18 +82,23 @@ def start(
         model: used in place of `config.model`.
     """
     check_config(config)
+    config = with_tasks(config)
+    with SQLiteStore.open(store, writable=True) as opened:
+        execution = Execution(config, watch or Watch(), stop, environment, model)
+        run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+
+
+def with_tasks(config: RunConfig) -> RunConfig:
+    """The configuration as it is recorded: tasks by full reference, and what they are now."""
     tasks = [Task.load(reference) for reference in config.tasks]
     held_out = [Task.load(reference) for reference in config.held_out]
-    config = msgspec.structs.replace(
+    return msgspec.structs.replace(
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
     )
-    with SQLiteStore.open(store, writable=True) as opened:
-        execution = Execution(config, watch or Watch(), stop, environment, model)
-        run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
 
 
 def resume(
