@@ -26,7 +26,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
         rounds: T.
         budget: of one application of an improver, to a task or to itself.
         repeats: of a validation; `sealed_repeats` of a measurement on sealed instances.
-        table_repeats: of the tables that compare frozen improvers.
+        table_repeats: of the tables that compare frozen improvers; `table_budget` of one
+            application there.
         generations: of an audit, for each condition.
     """
 
@@ -38,6 +39,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     sealed_repeats: int
     table_repeats: int
+    table_budget: Budget
     generations: int
 
 
@@ -50,7 +52,8 @@ SCALES = {
         budget=Budget(calls=4, responses=4, utility_calls=17),
         repeats=1,
         sealed_repeats=3,
-        table_repeats=4,
+        table_repeats=3,
+        table_budget=Budget(calls=2, responses=3, utility_calls=7),
         generations=100,
     ),
     "paper": Scale(
@@ -62,6 +65,7 @@ SCALES = {
         repeats=5,
         sealed_repeats=5,
         table_repeats=10,
+        table_budget=Budget(calls=4, responses=6, utility_calls=25),
         generations=10_000,
     ),
 }

@@ -51,6 +51,7 @@ def _transfer_parts(setting: Setting) -> list[Part]:
         tasks=(LPN,),
         held_out=tuple(TABLE_1),
         improvers=(("seed", load_improver("seed").source),),
+        budget=setting.scale.table_budget,
         repeats=setting.scale.table_repeats,
         sealed_repeats=setting.scale.table_repeats,
     )
@@ -212,6 +213,7 @@ def _baseline_parts(setting: Setting) -> list[Part]:
         tasks=(),
         held_out=(LPN,),
         improvers=tuple((name, load_improver(name).source) for name in names),
+        budget=setting.scale.table_budget,
         repeats=setting.scale.table_repeats,
         sealed_repeats=setting.scale.table_repeats,
     )
