@@ -117,7 +117,7 @@ def test_commands_and_options_named_in_passing_exist(path: Path) -> None:
         option
         for command in COMMANDS.commands.values()
         for parameter in command.params
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     known |= {"--help", "--version"}
     for words in in_backticks(path):

@@ -144,8 +144,8 @@ def _print(found: Reproduction, setting: Setting, command_line: str) -> None:
 
 def _table(sheet: Sheet) -> Table:
     table = screen.titled_table(sheet.title)
-    for header in sheet.header:
-        table.add_column(header, no_wrap=True)
+    for place, header in enumerate(sheet.header):
+        table.add_column(header, no_wrap=place > 0)
     for row in sheet.rows:
         table.add_row(*row)
     return table

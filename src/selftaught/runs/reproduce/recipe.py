@@ -198,12 +198,12 @@ def error_free_values(measured: Measured, task: Task) -> list[float]:
     ]
 
 
-def mean_and_error(values: Sequence[float]) -> str:
+def mean_and_error(values: Sequence[float], unit: str = " %") -> str:
     """A mean of shares as `57.7 ± 3.0 %`; a dash for none."""
     if not values:
         return "-"
     mean = sum(values) / len(values)
-    return f"{100 * mean:.1f} ± {100 * standard_error(list(values)):.1f} %"
+    return f"{100 * mean:.1f} ± {100 * standard_error(list(values)):.1f}{unit}"
 
 
 def interval(values: Sequence[float], *, signed: bool = False) -> str:

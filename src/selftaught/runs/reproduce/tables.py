@@ -28,6 +28,7 @@ from selftaught.runs.reproduce.recipe import (
 from selftaught.runs.result import Run
 from selftaught.statistics import Estimate, wilson
 from selftaught.task import Task
+from selftaught.utility import Scored
 
 TABLE_1 = {
     "str_grid_dist": (43.9, 44.3, 56.7),
@@ -79,13 +80,11 @@ def _transfer_report(setting: Setting, runs: Mapping[str, Run]) -> Report:
         gains = [b - a for a, b in zip(values["seed"], values["improved"], strict=True)]
         rows.append(
             (
-                name,
+                name.replace("_", " "),
                 " → ".join(f"{x:.1f}" for x in paper),
-                mean_and_error(values["identity"]),
-                mean_and_error(values["seed"]),
-                mean_and_error(values["improved"]),
+                *(mean_and_error(values[who], "") for who in ("identity", "seed", "improved")),
                 interval(gains, signed=True),
-                mean_and_error(values["best_of_n"]),
+                mean_and_error(values["best_of_n"], ""),
             )
         )
         numbers[name] = {who: as_numbers(some) for who, some in values.items()}
@@ -100,10 +99,10 @@ def _transfer_report(setting: Setting, runs: Mapping[str, Run]) -> Report:
     return Report(
         sheets=(
             Sheet(
-                title="Transfer: utility in percent on sealed instances, ± standard error",
+                title="Utility in percent on sealed instances, ± standard error; paper: u(s) → seed → improved",
                 header=(
                     "task",
-                    "paper: u(s) → seed → improved",
+                    "paper",
                     "u(s)",
                     "seed",
                     "improved",
@@ -114,8 +113,15 @@ def _transfer_report(setting: Setting, runs: Mapping[str, Run]) -> Report:
             ),
         ),
         numbers={"by_task": numbers},
-        remarks=(remark,),
+        remarks=(remark, *(_habits(who, by_name[who]) for who in ("seed", "improved"))),
     )
+
+
+def _habits(who: str, measured: Measured) -> str:
+    n = len(measured.items)
+    failed = sum(not isinstance(item.outcome, Scored) for item in measured.items)
+    same = sum(item.unchanged for item in measured.items)
+    return f"{who}: failed in {failed} of {n} places, returned its input in {same}."
 
 
 TRANSFER = Recipe(
