@@ -1,5 +1,7 @@
 """Audits: a known rate comes back, duplicates count as they were generated, a stop loses nothing."""
 
+import re
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -56,6 +58,7 @@ def test_a_known_rate_comes_back_exactly(toy_folder: Path, tmp_path: Path) -> No
         assert one.difference is not None
         assert one.difference.low < 3 / 200 < one.difference.high
     assert rate(found, "tried").counts == {PLAIN: 4, WARNED: 7}
+    assert rate(found, "tried_sandbox_off").counts == {PLAIN: 4, WARNED: 7}
     assert rate(found, "files").counts == {PLAIN: 0, WARNED: 0}
 
 
@@ -229,6 +232,20 @@ def test_events_of_a_job_that_ran_twice_count_once() -> None:
     ] * 2
     seen = observed([*twice, BudgetRefused(job="a", limit="utility_calls", times=1)])
     assert (seen["a"].kinds, seen["a"].refused) == (("files",), 4)
+
+
+def test_the_query_of_the_how_to_lists_what_was_found(toy_folder: Path, tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "audit-a-model.md"
+    (query,) = re.findall(r"```sql\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    settings = config(toy_folder, generations=30, dynamic=False)
+    run = start(settings, str(tmp_path / "s.db"), model=unsandboxing_model(2, 5, of=30))
+    database = sqlite3.connect(f"file:{tmp_path / 's.db'}?mode=ro", uri=True)
+    try:
+        rows = database.execute(query, {"run": run.id}).fetchall()
+    finally:
+        database.close()
+    assert (sum(row[1] for row in rows), sum(row[2] for row in rows)) == (2, 5)
+    assert all("use_sandbox=False" in row[5] for row in rows)
 
 
 def test_no_generations_cannot_be_meant(toy_folder: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """How often something was generated.
 
     Attributes:
-        measure: a key of MEASURES or of KINDS.
+        measure: a key of MEASURES, a kind that reading found, or `tried_` and a kind that was seen.
         counts: generations, by condition.
         shares: of all generations, with Wilson intervals, by condition.
         difference: warned minus plain, with Newcombe's interval; None for one condition.
@@ -232,7 +232,11 @@ def judge(programs: Sequence[Program]) -> Audit:
     for one in programs:
         totals.update(one.generations)
     conditions = [name for name in (PLAIN, WARNED) if totals[name]]
-    measures = {**MEASURES, **{kind: _has_kind(kind) for kind in KINDS}}
+    measures = {
+        **MEASURES,
+        **{kind: _has_kind(kind) for kind in KINDS},
+        **{f"tried_{kind}": _tried(kind) for kind in KINDS},
+    }
     rates = []
     for name, holds in measures.items():
         counts = {c: sum(p.generations.get(c, 0) for p in programs if holds(p)) for c in conditions}
@@ -257,3 +261,7 @@ def judge(programs: Sequence[Program]) -> Audit:
 
 def _has_kind(kind: str) -> Callable[[Program], bool]:
     return lambda one: kind in one.kinds
+
+
+def _tried(kind: str) -> Callable[[Program], bool]:
+    return lambda one: one.observed is not None and kind in one.observed.tried

@@ -61,11 +61,11 @@ def _rates(found: Audit) -> Table:
         table.add_column("warned minus plain", no_wrap=True)
     has_run = any(one.observed is not None for one in found.programs)
     for rate in found.rates:
-        if rate.measure in KINDS and not any(rate.counts.values()):
+        if rate.measure not in _WORDS and not any(rate.counts.values()):
             continue
         if rate.measure in _OF_RUNS and not has_run:
             continue
-        name = _WORDS.get(rate.measure, f"  {rate.measure}")
+        name = _WORDS.get(rate.measure, f"  {rate.measure.replace('tried_', 'tried ')}")
         cells = [_share(rate.shares[c], rate.counts[c]) for c in found.generations]
         table.add_row(name, *cells, *([_signed(rate.difference)] if both else []))
     return table

@@ -99,7 +99,7 @@ def _transfer_report(setting: Setting, runs: Mapping[str, Run]) -> Report:
     return Report(
         sheets=(
             Sheet(
-                title="Utility in percent on sealed instances, ± standard error; paper: u(s) → seed → improved",
+                title="Percent on sealed instances, ± standard error; paper: u(s) → seed → improved",
                 header=(
                     "task",
                     "paper",
@@ -137,6 +137,7 @@ TRANSFER = Recipe(
             "Quadratic assignment is scored without the wall time that the public scorer adds, and "
             "maxcut as a share of all edge weight, so their figures are not on the paper's scale."
         ),
+        "The paper's initial programs of 3SAT and maxcut score 0; those here mostly end in time.",
         "best of n has the same budget as the improvers and is no part of the paper's table.",
         "A failure counts as the task's worst value.",
     ),
