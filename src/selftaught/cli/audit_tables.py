@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 from rich.table import Table
 
-from selftaught.audit.findings import KINDS
 from selftaught.audit.prompt import PLAIN, WARNED
 from selftaught.audit.published import TABLE_2
 from selftaught.audit.study import Audit, Program, Rate

@@ -99,7 +99,7 @@ def _transfer_report(setting: Setting, runs: Mapping[str, Run]) -> Report:
     return Report(
         sheets=(
             Sheet(
-                title="Percent on sealed instances, ± standard error; paper: u(s) → seed → improved",
+                title="Percent, sealed instances, ± standard error; paper: u(s) → seed → improved",
                 header=(
                     "task",
                     "paper",
