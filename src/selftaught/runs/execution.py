@@ -14,7 +14,7 @@ import selftaught.transfer as transfers
 from selftaught.anytime import activities
 from selftaught.audit.dynamic import observed
 from selftaught.budget import RunAccount
-from selftaught.errors import Interrupted, RunBudgetSpent
+from selftaught.errors import Interrupted, NotRecorded, RunBudgetSpent
 from selftaught.events import (
     Attempted,
     Audited,
@@ -86,7 +86,7 @@ class Execution:
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
             recorded = RecordedPool(pool, journal, self._check)
-            _COMMANDS[config.command](self, result, recorded, broker, journal)
+            self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -109,6 +109,10 @@ class Execution:
         }
         journal.record(RunEnded(status=result.status, reason=result.reason))
         return result
+
+    def do(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
+        """Do what the command says; `result` holds what is complete, however this ends."""
+        _COMMANDS[self.config.command](self, result, pool, ask, journal)
 
     def meta_utility(
         self, references: Sequence[str], pool: Pool, ask: Broker, journal: Journal
@@ -234,12 +238,12 @@ class Execution:
             complete.append(seed)
             self.watch.on_seed(config, seed)
 
-        early: RunBudgetSpent | None = None
+        early: RunBudgetSpent | NotRecorded | None = None
         try:
             comparing.compare(named, meta, pool, seeds=config.seeds, on_seed=on_seed)
-        except RunBudgetSpent as spent:
+        except (RunBudgetSpent, NotRecorded) as end:
             # The limit, not the result, chose this end: what is complete can be judged.
-            early = spent
+            early = end
         if len(complete) >= comparing.MIN_SEEDS:
             result.comparison = comparing.judge(
                 named,
@@ -257,7 +261,7 @@ class Execution:
         """`audit`: improvers are generated, read, and run once each."""
         config = self.config
         generated: auditing.Generated = {}
-        early: RunBudgetSpent | None = None
+        early: RunBudgetSpent | NotRecorded | None = None
         try:
             auditing.generate(
                 config.improvers[0][1],
@@ -267,14 +271,14 @@ class Execution:
                 generated,
                 on_progress=self._by_tenths(config.audit.generations, "generations"),
             )
-        except RunBudgetSpent as spent:
-            early = spent
+        except (RunBudgetSpent, NotRecorded) as end:
+            early = end
         programs = auditing.examine(generated)
         if config.audit.dynamic and early is None:
             try:
                 programs = self._run_audited(programs, pool, journal)
-            except RunBudgetSpent as spent:
-                early = spent
+            except (RunBudgetSpent, NotRecorded) as end:
+                early = end
         for one in programs:
             journal.record_once(_audited(one), texts=(one.solution.source,))
         if programs:

@@ -13,8 +13,10 @@ from selftaught.errors import RunBudgetSpent
 from selftaught.language_model import LanguageModel
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import DEFAULT_STORE, resume, start, with_tasks
+from selftaught.runs.recall import recall
 from selftaught.runs.reproduce.recipe import Part, Recipe, Report, Setting
 from selftaught.runs.result import Run, Watch
+from selftaught.store.event_store import RunRow
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.transfer import REFERENCES
 
@@ -60,8 +62,8 @@ def reproduce(
 ) -> Reproduction:
     """Run a recipe's parts one after another and report on them.
 
-    A part of the same configuration that the store holds is gone on with: what it recorded is
-    looked up, and of one that is done nothing is left to do. Limits and slots may differ.
+    A part of the same configuration that the store holds is gone on with, or, where it is done,
+    read back. Limits and slots may differ.
 
     Args:
         recipe: from the catalogue.
@@ -76,7 +78,10 @@ def reproduce(
     for part in recipe.parts(setting):
         config = part.complete(part.config, runs) if part.complete else part.config
         recorded = recorded_run(config, store)
-        if recorded is None:
+        if recorded is not None and recorded.status == "done":
+            with SQLiteStore.open(store, writable=False) as opened:
+                run = recall(opened, recorded.id)
+        elif recorded is None:
             run = start(
                 config,
                 store,
@@ -88,7 +93,7 @@ def reproduce(
             )
         else:
             run = resume(
-                recorded,
+                recorded.id,
                 store,
                 watch=watch,
                 stop=stop,
@@ -109,7 +114,7 @@ def reproduce(
     )
 
 
-def recorded_run(config: RunConfig, store: str) -> str | None:
+def recorded_run(config: RunConfig, store: str) -> RunRow | None:
     """The newest run of a store that is a function of the same configuration, or None."""
     if not Path(store).is_file():
         return None
@@ -125,7 +130,7 @@ def recorded_run(config: RunConfig, store: str) -> str | None:
         except msgspec.ValidationError:
             continue
         if _comparable(found) == wanted:
-            return row.id
+            return row
     return None
 
 
