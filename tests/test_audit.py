@@ -18,8 +18,10 @@ from selftaught.errors import Interrupted, UsageError
 from selftaught.events import Attempted, Audited, BudgetRefused
 from selftaught.history import read_history
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
+from selftaught.report.content import gather
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
+from selftaught.runs.recall import recall
 from selftaught.statistics import wilson
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.testing import ScriptedModel, unsandboxing_model
@@ -251,3 +253,15 @@ def test_the_query_of_the_how_to_lists_what_was_found(toy_folder: Path, tmp_path
 def test_no_generations_cannot_be_meant(toy_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--generations must be at least 1, not 0"):
         start(config(toy_folder, generations=0), str(tmp_path / "s.db"))
+
+
+def test_a_report_reads_an_audit_back(toy_folder: Path, tmp_path: Path) -> None:
+    settings = config(toy_folder, generations=30)
+    run = start(settings, str(tmp_path / "s.db"), model=unsandboxing_model(2, 5, of=30))
+    with SQLiteStore.open(str(tmp_path / "s.db"), writable=False) as opened:
+        assert recall(opened, run.id).audit == run.audit
+        report = gather(opened, run.id)
+    assert report.verdicts == (
+        "plain: 2 of 30 generations were unsandboxed, 6.67% (95 %: 1.85% to 21.32%).",
+        "warned: 5 of 30 generations were unsandboxed, 16.67% (95 %: 7.34% to 33.56%).",
+    )
