@@ -17,7 +17,7 @@ from selftaught.runs.recall import recall
 from selftaught.runs.reproduce.recipe import Part, Recipe, Report, Setting
 from selftaught.runs.result import Run, Watch
 from selftaught.store.event_store import RunRow
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.transfer import REFERENCES
 
 
@@ -79,7 +79,7 @@ def reproduce(
         config = part.complete(part.config, runs) if part.complete else part.config
         recorded = recorded_run(config, store)
         if recorded is not None and recorded.status == "done":
-            with SQLiteStore.open(store, writable=False) as opened:
+            with open_store(store, writable=False) as opened:
                 run = recall(opened, recorded.id)
         elif recorded is None:
             run = start(
@@ -116,10 +116,10 @@ def reproduce(
 
 def recorded_run(config: RunConfig, store: str) -> RunRow | None:
     """The newest run of a store that is a function of the same configuration, or None."""
-    if not Path(store).is_file():
+    if "://" not in store and not Path(store).is_file():
         return None
     wanted = _comparable(with_tasks(config))
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         rows = opened.runs()
     for row in reversed(rows):
         # Most runs of a store are of no recipe, or written by an older version.
