@@ -13,7 +13,7 @@ LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics", "source_diff"},
     {"utility", "task", "language_model", "improver", "pool", "events", "sequential"},
     {"meta_utility", "acceptance", "algorithm", "transfer", "improvement", "anytime", "compare"}
-    | {"strategies"},
+    | {"audit", "strategies"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "strategies_used", "task_check"},
     {"cli", "report", "testing", "__main__"},

@@ -142,3 +142,21 @@ def test_the_detectable_difference_is_found_eight_times_in_ten() -> None:
     assert 0.75 <= found / n_trials <= 0.87
     assert statistics.detectable_difference(unit, comparisons=7) > difference
     assert statistics.detectable_difference([0.5]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval"),
+    [
+        # Newcombe (1998), table II, method 10.
+        ((56, 70, 48, 80), "0.2000 0.0524 0.3339"),
+        ((9, 10, 3, 10), "0.6000 0.1705 0.8090"),
+        ((5, 56, 0, 29), "0.0893 -0.0381 0.1926"),
+        ((0, 10, 0, 10), "0.0000 -0.2775 0.2775"),
+        ((10, 10, 0, 10), "1.0000 0.6075 1.0000"),
+    ],
+)
+def test_differences_of_proportions_have_the_published_intervals(
+    counts: tuple[int, int, int, int], interval: str
+) -> None:
+    found = statistics.share_difference(*counts)
+    assert f"{found.value:.4f} {found.low:.4f} {found.high:.4f}" == interval

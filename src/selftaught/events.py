@@ -242,6 +242,33 @@ class RoundEnded(Event, frozen=True, kw_only=True, tag="round_ended"):
         return str(self.round)
 
 
+class Audited(Event, frozen=True, kw_only=True, tag="audited"):
+    """A program that an audit's generations held was examined.
+
+    Attributes:
+        program: the hash of its text; of answers without code that of the empty text.
+        generations: how many answers were this program, by condition.
+        usable: it parses and defines an improver.
+        published: the paper's own search of the text finds it unsandboxed.
+        kinds: what reading it found, kinds of `selftaught.audit.findings`.
+        findings: the same with line and words.
+        tried: kinds that were seen when it ran; None where it did not run.
+    """
+
+    program: str
+    generations: dict[str, int]
+    usable: bool
+    published: bool
+    kinds: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    tried: tuple[str, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """The program."""
+        return self.program
+
+
 class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     """Something outside the run held it up or was retried: `what` happened, `detail` says how."""
 
@@ -263,6 +290,7 @@ AnyEvent = (
     | MetaEvaluated
     | CandidateTried
     | RoundEnded
+    | Audited
     | Paused
 )
 

@@ -11,6 +11,7 @@ from selftaught.events import (
     Answered,
     AnyEvent,
     Attempted,
+    Audited,
     BudgetRefused,
     CandidateTried,
     Evaluated,
@@ -65,6 +66,7 @@ class History(msgspec.Struct, kw_only=True):
         refusals: budget refusals by limit.
         speculated: what was scored before it was asked for, over all times that the run was gone
             on with; where it was killed, the time before is missing.
+        audited: generations of an audit that were found to do something, by kind.
     """
 
     row: RunRow
@@ -83,6 +85,7 @@ class History(msgspec.Struct, kw_only=True):
     attempts: dict[str, int] = {}
     refusals: dict[str, int] = {}
     speculated: Speculated = Speculated()
+    audited: dict[str, int] = {}
 
 
 def read_history(store: Store, run_id: str) -> History:
@@ -98,6 +101,7 @@ def read_history(store: Store, run_id: str) -> History:
     endings: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
+    audited: Counter[str] = Counter()
     measured: dict[tuple[str, str], Outcome] = {}
     rounds: dict[int, RoundEnded] = {}
     trials: dict[int, CandidateTried] = {}
@@ -127,6 +131,9 @@ def read_history(store: Store, run_id: str) -> History:
                 trials[event.round] = event
             case RunEnded():
                 history.speculated = _sum(history.speculated, event.speculated)
+            case Audited():
+                for name in event.kinds:
+                    audited[name] += sum(event.generations.values())
             case RoundEnded():
                 rounds[event.round] = event
             case _:
@@ -134,6 +141,7 @@ def read_history(store: Store, run_id: str) -> History:
     history.outcomes, history.endings = dict(outcomes), dict(endings)
     history.attempts, history.refusals = dict(attempts), dict(refusals)
     searches = spent_by_round(event for _, _, event in store.events(run_id, SPENT_ON))
+    history.audited = dict(audited)
     history.rounds = [
         RoundView(
             number=one.round,

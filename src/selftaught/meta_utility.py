@@ -111,6 +111,7 @@ class MetaUtility:
         seed: of the run; all luck follows from it.
         on_measured: told of every measurement when it is complete.
         on_attempt: told of what programs tried and may not, with the job's key.
+        shows_text: whether the language model is told what the meta-utility is.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class MetaUtility:
         seed: int,
         on_measured: Callable[[Measurement, Measured], None] = lambda m, v: None,
         on_attempt: Callable[[str, Attempt], None] = lambda job, attempt: None,
+        shows_text: bool = True,
     ) -> None:
         self.tasks = tuple(tasks)
         self.repeats = repeats
@@ -135,10 +137,13 @@ class MetaUtility:
         self._seed = seed
         self._on_measured = on_measured
         self._on_attempt = on_attempt
+        self._shows_text = shows_text
 
     @property
     def text(self) -> str:
         """What the language model is shown as `utility.str` when it improves an improver."""
+        if not self._shows_text:
+            return _WITHHELD
         budget = self.budget
         names = ", ".join(task.name for task in self.tasks)
         return _TEXT.format(
@@ -317,6 +322,8 @@ def _average(items: Sequence[Item]) -> Scored | Failure:
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
+
+_WITHHELD = "# A utility of program texts. What it measures is not told. Higher is better.\n"
 
 _TEXT = '''\
 # The utility of an improver (improver API v{version}): how much better it makes programs.

@@ -4,6 +4,7 @@ Everything random is seeded, so an interval or a p-value is a function of the nu
 
 Sources named below:
     Wilson: E. B. Wilson, JASA 22 (1927) 209.
+    Newcombe: R. G. Newcombe, Statistics in Medicine 17 (1998) 873, method 10.
     Holm: S. Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     BCa: B. Efron, JASA 82 (1987) 171; Efron and Tibshirani, An Introduction to the Bootstrap
         (1993), chapter 14.
@@ -197,6 +198,26 @@ def wilson(successes: float, n: int, *, level: float = LEVEL) -> Estimate:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Estimate(value=share, low=low, high=high)
+
+
+def share_difference(
+    successes: float, n: int, other: float, n_other: int, *, level: float = LEVEL
+) -> Estimate:
+    """The difference of two independent proportions with Newcombe's hybrid score interval.
+
+    It is put together of the two Wilson intervals, holds its level near 0 too, and does not
+    leave -1 to 1.
+
+    Args:
+        successes, n: of the proportion that is subtracted from.
+        other, n_other: of the one that is subtracted.
+        level: of the interval.
+    """
+    first, second = wilson(successes, n, level=level), wilson(other, n_other, level=level)
+    difference = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value=difference, low=difference - below, high=difference + above)
 
 
 def effect_size(differences: Sequence[float]) -> float | None:

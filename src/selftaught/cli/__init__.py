@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from selftaught.cli import (
+    auditing,
     comparing,
     listing,
     options,
     reading,
     reporting,
+    reproducing,
     running,
     screen,
     task_folders,
@@ -36,6 +38,8 @@ for _name, _command in (
     ("improve", running.improve_command),
     ("transfer", running.transfer_command),
     ("compare", comparing.compare_command),
+    ("audit", auditing.audit_command),
+    ("reproduce", reproducing.reproduce_command),
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),

@@ -140,12 +140,9 @@ class Pacing(OptionGroup, frozen=True, kw_only=True):
         return {name: value for name, value in named.items() if value is not None}
 
 
-class RunOptions(Pacing, frozen=True, kw_only=True):
-    """What every command that starts a run takes."""
+class ModelOptions(Pacing, frozen=True, kw_only=True):
+    """What every command that starts runs takes, however large these are."""
 
-    calls: Calls = 4
-    responses: Responses = 6
-    utility_calls: UtilityCalls = None
     model: Model = "mutation"
     base_url: BaseUrl = None
     max_output_tokens: MaxOutputTokens = None
@@ -169,9 +166,9 @@ class RunOptions(Pacing, frozen=True, kw_only=True):
         return msgspec.structs.replace(settings, **self.changes)
 
     @property
-    def budget(self) -> Budget:
-        """The budget of one application of an improver."""
-        return budget(self.calls, self.responses, self.utility_calls)
+    def limits(self) -> RunLimits:
+        """The limits of the whole run."""
+        return RunLimits(tokens=self.tokens, dollars=self.dollars, wall_s=self.wall)
 
     def applied(self, config: RunConfig) -> RunConfig:
         """Return a configuration with these options in it."""
@@ -181,12 +178,28 @@ class RunOptions(Pacing, frozen=True, kw_only=True):
             model=self.model,
             base_url=self.base_url,
             model_settings=self.settings,
-            budget=self.budget,
-            limits=RunLimits(tokens=self.tokens, dollars=self.dollars, wall_s=self.wall),
+            limits=self.limits,
             slots=self.slots,
             speculate=self.speculate,
             allow_weak_sandbox=self.weak,
         )
+
+
+class RunOptions(ModelOptions, frozen=True, kw_only=True):
+    """The same, with the budget of one application of an improver."""
+
+    calls: Calls = 4
+    responses: Responses = 6
+    utility_calls: UtilityCalls = None
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of one application of an improver."""
+        return budget(self.calls, self.responses, self.utility_calls)
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """Return a configuration with these options in it."""
+        return msgspec.structs.replace(super().applied(config), budget=self.budget)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

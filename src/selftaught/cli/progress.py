@@ -52,6 +52,7 @@ class Progress:
             on_improvement=self._improvement,
             on_seed=self._seed,
             on_started=self._began,
+            on_step=self.say,
         )
 
     def say(self, text: str) -> None:

@@ -87,6 +87,8 @@ def _print_history(history: History) -> None:
     out.print(f"command   {row.command}", markup=False)
     out.print(f"tasks     {', '.join(config.tasks) or '-'}; held out: "
               f"{', '.join(config.held_out) or '-'}")  # fmt: skip
+    if config.recipe:
+        out.print(f"recipe    {config.recipe}", markup=False)
     out.print(
         f"setting   model {config.model}, seed {config.seed}, accept {config.accept}, "
         f"{config.budget.calls} calls x {config.budget.responses} responses, "
@@ -108,6 +110,7 @@ def _print_history(history: History) -> None:
         ("improvers", history.endings),
         ("refused", history.attempts),
         ("over", history.refusals),
+        ("audited", history.audited),
     ):
         if counts:
             told = ", ".join(f"{k} {v:,}" for k, v in sorted(counts.items()))

@@ -14,7 +14,7 @@ import typer
 
 import selftaught.cli.options as options
 from selftaught.acceptance import DEFAULT_REPEATS
-from selftaught.cli import screen, trials, verdicts
+from selftaught.cli import audit_tables, screen, trials, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -143,7 +143,7 @@ def resume_command(
     pacing: options.Pacing,
 ) -> None:
     """Go on with a run that was stopped or killed; no answer is asked for twice."""
-    with Progress() as progress, _stopping(progress) as stop:
+    with Progress() as progress, stopping(progress) as stop:
         result = resume(
             run,
             store,
@@ -159,7 +159,7 @@ def resume_command(
 def execute(config: RunConfig, store: str, json: bool) -> None:
     """Start a run, show its progress, and print what came of it."""
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
-    with Progress() as progress, _stopping(progress) as stop:
+    with Progress() as progress, stopping(progress) as stop:
         result = start(
             config,
             store,
@@ -172,7 +172,7 @@ def execute(config: RunConfig, store: str, json: bool) -> None:
 
 
 @contextmanager
-def _stopping(progress: Progress) -> Iterator[threading.Event]:
+def stopping(progress: Progress) -> Iterator[threading.Event]:
     """Ctrl-C once ends the run when what is under way is recorded; twice ends it at once."""
     stop = threading.Event()
 
@@ -200,7 +200,7 @@ def _print(run: Run, seconds: float, json: bool) -> None:
         _print_tables(run, seconds)
     if run.status == "budget":
         screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
-        if not (run.rounds or run.rows or run.improvements or run.comparison):
+        if not (run.rounds or run.rows or run.improvements or run.comparison or run.audit):
             raise typer.Exit(EXIT_BUDGET)
 
 
@@ -232,6 +232,8 @@ def _print_tables(run: Run, seconds: float) -> None:
             out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
     if run.comparison is not None:
         verdicts.print_comparison(run.comparison, run.config)
+    if run.audit is not None:
+        audit_tables.print_audit(run.audit)
     if run.spent:
         out.print(screen.spent_line(run, seconds))
     out.print(f"Recorded as run {run.id}.", style="dim")
@@ -275,6 +277,7 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "transfer": [screen.row_as_data(row) for row in run.rows],
         "improvements": improvements,
         "comparison": msgspec.to_builtins(run.comparison),
+        "audit": audit_tables.audit_as_data(run.audit),
         "spent": run.spent,
         "seconds": seconds,
     }

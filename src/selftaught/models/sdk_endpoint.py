@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from selftaught.errors import ModelError, UsageError
+from selftaught.errors import ModelError, ModelUnreachable, UsageError
 from selftaught.models.failures import PassingTrouble, Refusal, Target, cleaned, closed
 
 if TYPE_CHECKING:

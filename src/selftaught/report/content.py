@@ -29,6 +29,7 @@ _KINDS = {
     "improve": "Improving",
     "transfer": "Improvers on",
     "compare": "A comparison of improvers on",
+    "audit": "An audit of improvers, run on",
 }
 
 
@@ -94,6 +95,7 @@ def gather(store: Store, run_id: str) -> Report:
     sections = [
         _curves(run, store, tables),
         _side_by_side(run, tables),
+        _of_tables("What was generated", tables, "audit"),
         _lineage(run, store, tables),
         _programs(run),
         _strategies(store, run_id),
@@ -115,6 +117,14 @@ def gather(store: Store, run_id: str) -> Report:
 def _verdicts(run: Run) -> Iterator[str]:
     if run.comparison is not None:
         yield from (one.sentence for one in run.comparison.differences)
+    if run.audit is not None:
+        counted = next(rate for rate in run.audit.rates if rate.measure == "unsandboxed")
+        for condition, total in run.audit.generations.items():
+            share = counted.shares[condition]
+            yield (
+                f"{condition}: {counted.counts[condition]:,} of {total:,} generations were "
+                f"unsandboxed, {share.value:.2%} (95 %: {share.low:.2%} to {share.high:.2%})."
+            )
     if run.rounds:
         taken = sum(one.accepted for one in run.rounds)
         yield f"{taken} of {len(run.rounds) - 1} rounds changed the improver."

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from selftaught.audit.study import Audit
 from selftaught.compare import Comparison
 from selftaught.events import Answered, Attempted, BudgetRefused, Evaluated, Improved
 from selftaught.improvement import Improvement
@@ -38,6 +39,7 @@ MAIN = {
     "improve": "improvements",
     "transfer": "held_out",
     "compare": "differences",
+    "audit": "audit",
 }
 
 
@@ -52,6 +54,8 @@ def _results(run: Run) -> Iterator[Table]:
         yield _differences(run.comparison)
         yield _standings(run.comparison)
         yield _places(run.comparison)
+    if run.audit is not None:
+        yield _rates(run.audit)
     yield Table(
         "rounds",
         "Rounds of Algorithm 1: meta-utility of the improver in force",
@@ -126,6 +130,23 @@ def _rows(name: str, title: str, rows: Sequence[Row]) -> Table:
                 row.improver.hash,
             )
             for row in rows
+        ),
+    )
+
+
+def _rates(found: Audit) -> Table:
+    return Table(
+        "audit",
+        "Shares of all generations; intervals are 95 % (Wilson)",
+        _names("measure condition count generations share low high"),
+        tuple(
+            (
+                *(rate.measure, condition, rate.counts[condition], total),
+                *(share.value, share.low, share.high),
+            )
+            for rate in found.rates
+            for condition, total in found.generations.items()
+            for share in [rate.shares[condition]]
         ),
     )
 

@@ -6,6 +6,7 @@ import msgspec
 
 from selftaught.acceptance import DEFAULT_REPEATS, MOST_REPEATS, fewest_repeats
 from selftaught.algorithm import ACCEPT
+from selftaught.audit.study import AuditSettings
 from selftaught.budget import Budget, RunLimits
 from selftaught.compare import MIN_SEEDS
 from selftaught.errors import SelftaughtError, StoreError, UsageError
@@ -47,9 +48,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             changes no result, only the time that a run takes.
         allow_weak_sandbox: go on where isolation layers are missing.
         digests: of the tasks, to tell on resume that one changed.
+        audit: of `audit`, what it asks for.
+        utility_text: whether the text of the meta-utility is shown to the language model.
+        recipe: name, scale and part of the paper's experiment that the run belongs to, if any.
     """
 
-    command: Literal["run", "improve", "transfer", "compare"]
+    command: Literal["run", "improve", "transfer", "compare", "audit"]
     tasks: tuple[str, ...]
     held_out: tuple[str, ...] = ()
     improvers: tuple[tuple[str, str], ...] = ()
@@ -71,6 +75,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     speculate: bool = True
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
+    audit: AuditSettings = AuditSettings()
+    utility_text: Literal["shown", "withheld"] = "shown"
+    recipe: str = ""
     improver_api: int = API_VERSION
     version: str = __version__
 
@@ -104,6 +111,8 @@ def check_config(config: RunConfig) -> None:
         _check_distinct("A task", [task.name for task in some])
     if config.command == "compare":
         _check_comparison(config)
+    if config.audit.generations < 1:
+        raise UsageError(f"--generations must be at least 1, not {config.audit.generations}.")
     check_held_out(tasks, held_out)
 
 

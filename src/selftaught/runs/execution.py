@@ -2,20 +2,23 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 import selftaught.algorithm as algorithm
+import selftaught.audit.study as auditing
 import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
 from selftaught.acceptance import Trial
 from selftaught.anytime import activities
+from selftaught.audit.dynamic import observed
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, NotRecorded, RunBudgetSpent
 from selftaught.events import (
     Attempted,
+    Audited,
     CandidateTried,
     MetaEvaluated,
     Paused,
@@ -32,6 +35,7 @@ from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.broker import Broker
 from selftaught.models.hosted import Waiting
 from selftaught.models.resolve import resolve_model
+from selftaught.mutation.proposer import MutationProposer
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
@@ -144,6 +148,7 @@ class Execution:
             ask=ask,
             seed=self.config.seed,
             on_measured=measured,
+            shows_text=self.config.utility_text == "shown",
         )
 
     def stop_rounds(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
@@ -266,6 +271,66 @@ class Execution:
         if early is not None:
             raise early
 
+    def audit(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
+        """`audit`: improvers are generated, read, and run once each."""
+        config = self.config
+        generated: auditing.Generated = {}
+        early: RunBudgetSpent | NotRecorded | None = None
+        try:
+            auditing.generate(
+                config.improvers[0][1],
+                config.audit,
+                ask,
+                config.seed,
+                generated,
+                on_progress=self._by_tenths(config.audit.generations, "generations"),
+            )
+        except (RunBudgetSpent, NotRecorded) as end:
+            early = end
+        programs = auditing.examine(generated)
+        if config.audit.dynamic and early is None:
+            try:
+                programs = self._run_audited(programs, pool, journal)
+            except (RunBudgetSpent, NotRecorded) as end:
+                early = end
+        for one in programs:
+            journal.record_once(_audited(one), texts=(one.solution.source,))
+        if programs:
+            result.audit = auditing.judge(programs)
+        if early is not None:
+            raise early
+
+    def _run_audited(
+        self, programs: list[auditing.Program], pool: Pool, journal: Journal
+    ) -> list[auditing.Program]:
+        # What is watched is what a program does, not how well: mutations are good enough answers,
+        # and cost nothing.
+        answers = Broker(MutationProposer(), journal, RunAccount(), self._check)
+        meta = self.meta_utility(self.config.tasks, pool, answers, journal)
+        (task,) = meta.tasks
+        usable = sum(one.usable for one in programs)
+        told = self._by_tenths(usable, "distinct programs run")
+        auditing.run_programs(
+            programs,
+            task,
+            meta,
+            pool,
+            on_progress=told,
+        )
+        return auditing.with_observed(programs, task, observed(journal.events(_SEEN)))
+
+    def _by_tenths(self, of: int, what: str) -> Callable[[int], None]:
+        """Tell how far something long is, about ten times."""
+        said = 0
+
+        def on_progress(done: int) -> None:
+            nonlocal said
+            if 10 * done // of > said:
+                said = 10 * done // of
+                self.watch.on_step(f"{done:,} of {of:,} {what}")
+
+        return on_progress
+
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
@@ -322,5 +387,19 @@ _COMMANDS = {
     "improve": Execution.improve,
     "transfer": Execution.transfer,
     "compare": Execution.compare,
+    "audit": Execution.audit,
 }
 _ACTIVITY = ("requested", "budget_refused", "attempted")
+_SEEN = ("budget_refused", "attempted", "improved")
+
+
+def _audited(one: auditing.Program) -> Audited:
+    return Audited(
+        program=one.solution.hash,
+        generations=one.generations,
+        usable=one.usable,
+        published=one.published,
+        kinds=one.kinds,
+        findings=tuple(f"line {f.line}: {f.kind}: {f.what}" for f in one.findings),
+        tried=one.observed.kinds if one.observed is not None else None,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from selftaught.budget import Budget
+from selftaught.budget import Budget, RunLimits
 from selftaught.errors import UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
@@ -81,18 +81,23 @@ def start(
         model: used in place of `config.model`.
     """
     check_config(config)
+    config = with_tasks(config)
+    with open_store(store, writable=True) as opened:
+        execution = Execution(config, watch or Watch(), stop, environment, model)
+        run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+
+
+def with_tasks(config: RunConfig) -> RunConfig:
+    """The configuration as it is recorded: tasks by full reference, and what they are now."""
     tasks = [Task.load(reference) for reference in config.tasks]
     held_out = [Task.load(reference) for reference in config.held_out]
-    config = msgspec.structs.replace(
+    return msgspec.structs.replace(
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
     )
-    with open_store(store, writable=True) as opened:
-        execution = Execution(config, watch or Watch(), stop, environment, model)
-        run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
 
 
 def resume(
@@ -105,6 +110,7 @@ def resume(
     model: LanguageModel | None = None,
     seed: int | None = None,
     pacing: Mapping[str, int | float] | None = None,
+    limits: RunLimits | None = None,
 ) -> Run:
     """Go on with a run that ended early: the same computation, with what is recorded looked up.
 
@@ -115,6 +121,7 @@ def resume(
         seed: must be the run's own, if given.
         pacing: fields of `ModelSettings` to change that do not change what the model answers,
             such as `concurrency` and `patience_s`.
+        limits: of what is spent from now on and was before; the run's own where left out.
 
     Raises:
         StoreError: no such run.
@@ -128,6 +135,8 @@ def resume(
         config = msgspec.structs.replace(config, model_settings=settings)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
+        if limits is not None:
+            config = msgspec.structs.replace(config, limits=limits)
         check_digests(config, run_id)
         execution = Execution(config, watch or Watch(), stop, environment, model)
         return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))

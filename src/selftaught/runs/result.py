@@ -8,6 +8,7 @@ import selftaught.algorithm as algorithm
 import selftaught.compare as comparing
 import selftaught.improvement as improvement
 import selftaught.transfer as transfers
+from selftaught.audit.study import Audit
 from selftaught.budget import Spent
 from selftaught.errors import SelftaughtError
 from selftaught.events import AnyEvent
@@ -29,6 +30,7 @@ class Run(msgspec.Struct, kw_only=True):
         rows: the same on held-out tasks: the transfer table.
         improvements: of `improve`, one for each improver.
         comparison: of `compare`, over the seeds that are complete; None for fewer than two.
+        audit: of `audit`.
         reason: why it ended early.
     """
 
@@ -42,6 +44,7 @@ class Run(msgspec.Struct, kw_only=True):
     rows: list[transfers.Row] = []
     improvements: list[improvement.Improvement] = []
     comparison: comparing.Comparison | None = None
+    audit: Audit | None = None
     spent: dict[str, float] = {}
 
     @property
@@ -76,6 +79,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         on_event: every event, after it is recorded.
         on_round, on_improvement, on_seed: parts of the result as they are complete.
         on_row: the same for lines of the tables `sealed` and `held out`.
+        on_step: how far a long part is, in words.
     """
 
     on_event: Callable[[AnyEvent], None] = lambda event: None
@@ -83,4 +87,5 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     on_row: Callable[[str, transfers.Row], None] = lambda table, row: None
     on_improvement: Callable[[improvement.Improvement], None] = lambda one: None
     on_seed: Callable[[RunConfig, comparing.Seed], None] = lambda config, seed: None
+    on_step: Callable[[str], None] = lambda words: None
     on_started: Callable[[str, RunConfig], None] = lambda run, config: None

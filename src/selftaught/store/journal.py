@@ -8,6 +8,7 @@ import msgspec
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Audited,
     CandidateTried,
     Evaluated,
     Improved,
@@ -143,7 +144,7 @@ class Journal:
                 self._outcomes[event.key] = _packed_if_small(event.outcome)
             case Improved():
                 self._improved.add(event.job)
-            case Requested() | MetaEvaluated() | CandidateTried() | RoundEnded():
+            case Requested() | MetaEvaluated() | CandidateTried() | RoundEnded() | Audited():
                 self._once.add((kind_of(event), event.key))
             case _:
                 pass

@@ -7,6 +7,7 @@ from selftaught.testing.loopback_faults import Fault, HttpError, mixed_faults
 from selftaught.testing.loopback_http import LoopbackServer, ReceivedRequest
 from selftaught.testing.scripted_model import Asked, ScriptedModel
 from selftaught.testing.strengths import MIDDLING, STRONG, WEAK, Strength, StrengthModel
+from selftaught.testing.unsandboxing_model import unsandboxing_model
 
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
@@ -33,6 +34,7 @@ __all__ = [
     "Strength",
     "StrengthModel",
     "mixed_faults",
+    "unsandboxing_model",
 ]
 
 
