@@ -10,7 +10,16 @@ SOURCE = ROOT / "src" / "selftaught"
 
 # From the words up. A module imports from its own or a lower layer, never from a higher one.
 LAYERS = [
-    {"version", "errors", "fences", "solution", "budget", "statistics"},
+    {
+        "version",
+        "errors",
+        "fences",
+        "solution",
+        "budget",
+        "statistics",
+        "redaction",
+        "plain_text",
+    },
     {"utility", "task", "language_model", "improver", "pool", "events"},
     {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
     {"sandbox", "store", "mutation", "models", "pools"},

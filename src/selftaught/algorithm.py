@@ -17,6 +17,7 @@ from selftaught.budget import Account, Budget
 from selftaught.errors import SolutionError
 from selftaught.improver import ENTRY_POINT
 from selftaught.meta_utility import SEALED, VALIDATION, Measured, MetaUtility
+from selftaught.plain_text import shortened
 from selftaught.pool import Pool
 from selftaught.solution import Solution, check_program
 from selftaught.utility import Returned, Scored, kind
@@ -101,7 +102,7 @@ def self_taught_optimizer(
             accepted = ACCEPT[accept](current, measured)
             reason = _decision(accept, accepted, current, measured)
         elif not isinstance(outcome, (Returned, Scored)):
-            reason += f" ({outcome.reason[:200]})"
+            reason += f" ({shortened(outcome.reason, 200)})"
         if accepted and candidate is not None:
             improver = candidate
         history.append(_round(t, improver, candidate, accepted, reason, meta_utility, account))

@@ -6,12 +6,13 @@ before the first result.
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
 from selftaught.cli import comparing, listing, reading, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
+from selftaught.redaction import remember_environment
 from selftaught.version import __version__
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ for _name, _command in (
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),
+    ("record", reading.record_command),
     ("tasks", listing.tasks_command),
     ("improvers", listing.improvers_command),
     ("models", listing.models_command),
@@ -57,6 +59,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit."""
+    remember_environment(os.environ)
+    sys.stdout = cast("TextIO", screen.Clean(sys.stdout))
+    sys.stderr = cast("TextIO", screen.Clean(sys.stderr))
     try:
         app()
     except UsageError as error:

@@ -19,12 +19,16 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="What proposes programs: mutation, mutation-first-order, openai/NAME.",
+        help="What proposes programs: mutation, mutation-first-order, openai/NAME, replay/RUN.",
     ),
 ]
 BaseUrl = Annotated[
     str | None,
     typer.Option("--base-url", metavar="URL", help="Any OpenAI-compatible server."),
+]
+Cache = Annotated[
+    bool,
+    typer.Option("--cache", help="Use the answers of other runs in the store again."),
 ]
 Calls = Annotated[
     int, typer.Option("--calls", help="Language model calls of one application of an improver.")

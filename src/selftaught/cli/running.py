@@ -18,7 +18,7 @@ from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
 from selftaught.improver import load_improver
-from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
+from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig, is_mutation
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run
 from selftaught.task import Task
@@ -54,6 +54,7 @@ def run_command(
     ] = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    cache: options.Cache = False,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -82,6 +83,7 @@ def run_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        cache=cache,
         budget=budget,
         meta_budget=meta,
         limits=options.limits(tokens, dollars, wall),
@@ -106,6 +108,7 @@ def improve_command(
     utility_calls: options.UtilityCalls = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    cache: options.Cache = False,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -124,6 +127,7 @@ def improve_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        cache=cache,
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
@@ -143,6 +147,7 @@ def transfer_command(
     utility_calls: options.UtilityCalls = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    cache: options.Cache = False,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -164,6 +169,7 @@ def transfer_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        cache=cache,
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
@@ -236,14 +242,14 @@ def _print(run: Run, seconds: float, json: bool) -> None:
     else:
         _print_tables(run, seconds)
     if run.status == "budget":
-        screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
+        screen.err.print(f"[yellow]The run ended early.[/yellow] {screen.plain(run.reason)}")
         if not (run.rounds or run.rows or run.improvements or run.comparison):
             raise typer.Exit(EXIT_BUDGET)
 
 
 def _print_tables(run: Run, seconds: float) -> None:
     out = screen.out
-    if run.config.model.startswith("mutation"):
+    if is_mutation(run.config):
         out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
     if run.rounds:
         out.print(screen.rounds_table(run.rounds))
@@ -258,13 +264,16 @@ def _print_tables(run: Run, seconds: float) -> None:
         task = Task.load(run.config.tasks[0])
         found = best(run.improvements)
         first_line = run.improvements[0]
-        out.print(f"What {first_line.name} made of {task.name}:")
+        out.print(f"What {first_line.name} made of {task.name}:", markup=False)
         out.print(
             screen.diff(task.initial.source, first_line.program.source, ("initial", "improved"))
         )
         out.print(screen.improvements_table(run.improvements, task.name))
         if found is not None and found is not first_line:
-            out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
+            out.print(
+                f"Best on validation: {found.name}; `selftaught export` writes that program.",
+                markup=False,
+            )
     if run.comparison is not None:
         verdicts.print_comparison(run.comparison, run.config)
     if run.spent:

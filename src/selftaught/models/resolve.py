@@ -7,6 +7,7 @@ import msgspec
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
 from selftaught.models.failures import KEY_VARIABLE, shown_url
+from selftaught.models.keys import find_key, has_key
 from selftaught.models.openai_compatible import (
     OPENAI_URL,
     OnWait,
@@ -15,6 +16,7 @@ from selftaught.models.openai_compatible import (
 )
 
 URL_VARIABLE = "OPENAI_BASE_URL"
+REPLAY = "replay/"
 _OPENAI = "openai/"
 
 
@@ -52,6 +54,8 @@ def resolve_model(
         settings: how the model is asked.
         on_wait: see `OpenAICompatibleModel`.
 
+    `replay/RUN` needs the store of a run; see `selftaught.runs.replaying`.
+
     Raises:
         UsageError: there is no such form of name, or the address is none.
         ModelRefused: a key is missing or cannot be sent.
@@ -79,7 +83,7 @@ def resolve_model(
         max_concurrency=settings.concurrency,
         max_output_tokens=settings.max_output_tokens,
         base_url=base_url or environment.get(URL_VARIABLE) or None,
-        api_key=environment.get(KEY_VARIABLE),
+        api_key=find_key(KEY_VARIABLE, environment),
         on_wait=on_wait,
     )
 
@@ -87,10 +91,10 @@ def resolve_model(
 def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) -> list[ModelForm]:
     """Return the forms of name that `resolve_model` takes, and whether each is usable now."""
     url = base_url or environment.get(URL_VARIABLE) or None
-    has_key = bool(environment.get(KEY_VARIABLE, "").strip())
+    has_one = has_key(KEY_VARIABLE, environment)
     if url is not None:
-        remark = f"asks {shown_url(url)}, {'with' if has_key else 'without'} a key"
-    elif has_key:
+        remark = f"asks {shown_url(url)}, {'with' if has_one else 'without'} a key"
+    elif has_one:
         remark = f"asks {OPENAI_URL} with the key in {KEY_VARIABLE}"
     else:
         remark = f"set {KEY_VARIABLE}, or give the base URL of a server that needs no key"
@@ -110,7 +114,13 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
         ModelForm(
             form=f"{_OPENAI}NAME",
             meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
-            usable=has_key or url is not None,
+            usable=has_one or url is not None,
             remark=remark,
+        ),
+        ModelForm(
+            form=f"{REPLAY}RUN",
+            meaning="the recorded answers of a run, or of a FILE.jsonl that `record` wrote",
+            usable=True,
+            remark="asks nobody",
         ),
     ]

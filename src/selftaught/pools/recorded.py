@@ -22,9 +22,10 @@ from selftaught.events import (
     evaluation_key,
 )
 from selftaught.pool import Attempt, ImproveJob, Pool, ScoreJob
+from selftaught.redaction import redacted
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
-from selftaught.utility import Outcome, Returned, kind, number
+from selftaught.utility import Outcome, Returned, Scored, kind, number
 
 
 class RecordedPool:
@@ -90,7 +91,7 @@ class RecordedPool:
     def _score_now(self, job: ScoreJob, task: str) -> Outcome:
         self._check()
         started = time.monotonic()
-        outcome = self._pool.score(job)
+        outcome = _without_secrets(self._pool.score(job))
         self._journal.record(
             Evaluated(
                 task=task,
@@ -120,7 +121,7 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        outcome = self._pool.improve(self._observed(job))
+        outcome = _without_secrets(self._pool.improve(self._observed(job)))
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
@@ -182,3 +183,14 @@ class RecordedPool:
         return msgspec.structs.replace(
             job, utility=utility, initial_outcome=initial_outcome, on_attempt=on_attempt
         )
+
+
+def _without_secrets(outcome: Outcome) -> Outcome:
+    """The outcome as it is recorded: an improver must not be told more now than on resuming."""
+    match outcome:
+        case Scored():
+            return msgspec.structs.replace(outcome, feedback=redacted(outcome.feedback))
+        case Returned():
+            return msgspec.structs.replace(outcome, source=redacted(outcome.source))
+        case failure:
+            return msgspec.structs.replace(failure, reason=redacted(failure.reason))

@@ -34,12 +34,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         sealed_repeats: the same on sealed test instances and held-out tasks.
         seed: all luck follows from it.
         model: as after `--model`; `custom:NAME` for an object given in Python.
-        base_url: of an OpenAI-compatible endpoint.
+        base_url: of an OpenAI-compatible endpoint, without credentials.
         model_settings: how the model is asked.
         budget: of one application of an improver to a task.
         meta_budget: of one application of an improver to an improver.
         limits: of the whole run.
         accept: the acceptance rule.
+        cache: answers of other runs in the store are used again.
+        replay_of: of a replay, the model that answered in the recorded run; else empty.
         slots: jobs that compute at once; None for one per core.
         allow_weak_sandbox: go on where isolation layers are missing.
         digests: of the tasks, to tell on resume that one changed.
@@ -62,11 +64,18 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     meta_budget: Budget = Budget()
     limits: RunLimits = RunLimits()
     accept: str = "always"
+    cache: bool = False
+    replay_of: str = ""
     slots: int | None = None
     allow_weak_sandbox: bool = False
     digests: dict[str, str] = {}
     improver_api: int = API_VERSION
     version: str = __version__
+
+
+def is_mutation(config: RunConfig) -> bool:
+    """Whether the proposals of a run come, or came in the run it repeats, from random mutation."""
+    return (config.replay_of or config.model).startswith("mutation")
 
 
 def check_config(config: RunConfig) -> None:

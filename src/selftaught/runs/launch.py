@@ -1,5 +1,6 @@
 """Starting and resuming runs: the front door of the Python API."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,17 @@ from selftaught.budget import Budget
 from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
+from selftaught.models.resolve import URL_VARIABLE
+from selftaught.redaction import (
+    lacks_credentials,
+    redacted,
+    remember_environment,
+    remember_url,
+    without_credentials,
+)
 from selftaught.runs.config import RunConfig, check_config, config_of
 from selftaught.runs.execution import Execution
+from selftaught.runs.replaying import with_replay
 from selftaught.runs.result import Run, Watch
 from selftaught.store.journal import Journal
 from selftaught.store.sqlite import SQLiteStore
@@ -81,19 +91,27 @@ def start(
         environment: where keys are read from; this process's where left out.
         model: used in place of `config.model`.
     """
+    environment = os.environ if environment is None else environment
+    _remember_secrets(environment, config.base_url)
     check_config(config)
     tasks = [Task.load(reference) for reference in config.tasks]
     held_out = [Task.load(reference) for reference in config.held_out]
+    address = config.base_url
     config = msgspec.structs.replace(
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
+        # What is recorded is what is run, and no secret is recorded.
+        improvers=tuple((redacted(n), redacted(source)) for n, source in config.improvers),
+        base_url=without_credentials(config.base_url),
     )
     with SQLiteStore.open(store, writable=True) as opened:
-        execution = Execution(config, watch or Watch(), stop, environment, model)
+        config, replay = with_replay(config, opened)
+        execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
+        cache = execution.cache(opened)
         run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
 
 
 def resume(
@@ -113,6 +131,8 @@ def resume(
         UsageError: another seed than the run's own.
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
+    environment = os.environ if environment is None else environment
+    _remember_secrets(environment, None)
     if not Path(store).is_file():
         raise StoreError(f"There is no store {store!r}; --store names the file a run is in.")
     with SQLiteStore.open(store, writable=True) as opened:
@@ -127,5 +147,28 @@ def resume(
                     f"Task {task.name!r} has changed since run {run_id} recorded scores of it. "
                     "Restore its files, or start a new run."
                 )
-        execution = Execution(config, watch or Watch(), stop, environment, model)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        address = _address(run_id, config, environment) if model is None else None
+        config, replay = with_replay(config, opened)
+        execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
+        cache = execution.cache(opened)
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
+
+
+def _remember_secrets(environment: Mapping[str, str], base_url: str | None) -> None:
+    remember_environment(environment)
+    for url in (base_url, environment.get(URL_VARIABLE)):
+        remember_url(url)
+
+
+def _address(run_id: str, config: RunConfig, environment: Mapping[str, str]) -> str | None:
+    """The base URL of a run with the credentials that were left out when it was recorded."""
+    if not lacks_credentials(config.base_url):
+        return config.base_url
+    given = environment.get(URL_VARIABLE)
+    if without_credentials(given) != config.base_url:
+        raise UsageError(
+            f"The base URL of run {run_id} held credentials, which are not recorded: set "
+            f"{URL_VARIABLE} to it, credentials included, and resume again. "
+            f"It was {config.base_url}."
+        )
+    return given
