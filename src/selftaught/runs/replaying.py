@@ -35,6 +35,13 @@ def with_replay(config: RunConfig, store: SQLiteStore) -> tuple[RunConfig, Repla
     if config.cache:
         raise UsageError("A replay is answered from its recording alone: leave --cache out.")
     reference, recording = _recording(config.model.removeprefix(REPLAY), store)
+    seed = recording.header.config.get("seed")
+    if seed != config.seed:
+        # Nothing that is sent to a model shows the seed: all would fit, and be of another run.
+        raise UsageError(
+            f"The recorded run {recording.header.run} has seed {seed}, not {config.seed}; "
+            "its answers belong to that seed."
+        )
     config = msgspec.structs.replace(
         config, model=REPLAY + reference, replay_of=recording.header.model
     )
