@@ -19,6 +19,8 @@ URL_MARK = "redacted"
 MIN_CHARS = 8
 # The core of a value inside longer base64; shorter ones would turn up by chance.
 _MIN_BASE64_CHARS = 10
+# A text that quotes JSON is JSON again in an event, and once more in what `--json` prints.
+_ESCAPED_TIMES = 3
 
 # `password`, `not-needed`: looking for it would rewrite innocent programs.
 _PLACEHOLDER = re.compile(r"[a-z_. -]{1,20}|[A-Z_. -]{1,20}")
@@ -129,8 +131,11 @@ class Redactor:
 def forms_of(secret: str) -> set[str]:
     """Return the ways a value may be written: plain, escaped, URL-encoded, hex, base64."""
     raw = secret.encode("utf-8", "surrogatepass")
-    escaped = json.dumps(secret)[1:-1]
-    forms = {secret, escaped, json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    forms = {secret, json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    escaped = secret
+    for _ in range(_ESCAPED_TIMES):
+        escaped = json.dumps(escaped)[1:-1]
+        forms.add(escaped)
     for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
         forms |= {encoded, re.sub("%..", lambda found: found[0].lower(), encoded)}
     forms |= {raw.hex(), raw.hex().upper()}
