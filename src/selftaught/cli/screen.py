@@ -58,13 +58,16 @@ class _Visible:
                 yield Segment(visible(segment.text), segment.style)
 
 
-class _ShowHidden(RenderHook):
+class ShowHidden(RenderHook):
+    """Has a console write hidden characters out in whatever it prints."""
+
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Wrap what is about to be printed."""
         return [_Visible(one) for one in renderables]
 
 
-out.push_render_hook(_ShowHidden())
-err.push_render_hook(_ShowHidden())
+out.push_render_hook(ShowHidden())
+err.push_render_hook(ShowHidden())
 
 
 class Clean:
