@@ -155,7 +155,9 @@ def test_feedback_of_a_utility_is_cut_with_a_mark() -> None:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a colour terminal would be sent by the console for results."""
     sent = io.StringIO()
-    console = Console(file=sent, force_terminal=True, color_system="standard", width=100)
+    console = Console(
+        file=sent, force_terminal=True, color_system="standard", width=100, highlight=False
+    )
     console.push_render_hook(screen.ShowHidden())
     monkeypatch.setattr(screen, "out", console)
     return sent
