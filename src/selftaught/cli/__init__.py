@@ -10,7 +10,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from selftaught.cli import comparing, listing, reading, running, screen, task_folders
+from selftaught.cli import comparing, listing, reading, reporting, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.redaction import remember_environment
 from selftaught.version import __version__
@@ -32,6 +32,8 @@ for _name, _command in (
     ("show", reading.show_command),
     ("export", reading.export_command),
     ("record", reading.record_command),
+    ("report", reporting.report_command),
+    ("track", reporting.track_command),
     ("tasks", listing.tasks_command),
     ("improvers", listing.improvers_command),
     ("models", listing.models_command),
