@@ -322,7 +322,7 @@ def test_a_damaged_file_of_exchanges_is_told_by_its_line(
         ({"model": "replay/nowhere.jsonl"}, "cannot be read .*selftaught record"),
         ({"model": "replay/"}, "names no run"),
         ({"model": "replay/r-1"}, "r-1|holds no run yet"),
-        ({"model": "replay/nowhere.db:latest"}, "There is no store 'nowhere.db'"),
+        ({"model": "replay/nowhere.db:latest"}, "There is no store '.*nowhere.db'"),
         ({"base_url": "http://127.0.0.1:1/v1"}, "asks no server"),
         ({"cache": True}, "leave --cache out"),
     ],

@@ -16,7 +16,7 @@ from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
 from selftaught.models.recording import recording_of, write_recording
 from selftaught.redaction import redacted
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.utility import Returned, kind
 
 
@@ -29,7 +29,7 @@ def show_command(
     seed: options.Seed = 0,
 ) -> None:
     """Show what a run did, or list the runs of a store."""
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         if run is None:
             rows = opened.runs()
             if json:
@@ -66,7 +66,7 @@ def export_command(
     """Write a run's improver, or its best program, as one .py file with its provenance."""
     if not file.endswith(".py"):
         raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         text = redacted(export_program(opened, run, round_))
     with _new_file(file, force) as out:
         out.write(text.encode())
@@ -89,7 +89,7 @@ def record_command(
     """Write what a run asked its model and was answered as one file, for --model replay/FILE."""
     if not file.endswith(".jsonl"):
         raise SelftaughtError(f"FILE must end in .jsonl, so that it can be replayed: {file!r}.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         recording = recording_of(opened, opened.resolve(run))
     with _new_file(file, force) as out:
         write_recording(recording, out)

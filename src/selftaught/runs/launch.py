@@ -3,12 +3,11 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
 from selftaught.budget import Budget
-from selftaught.errors import StoreError, UsageError
+from selftaught.errors import UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.models.resolve import URL_VARIABLE
@@ -24,7 +23,7 @@ from selftaught.runs.execution import Execution
 from selftaught.runs.replaying import with_replay
 from selftaught.runs.result import Run, Watch
 from selftaught.store.journal import Journal
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.task import Task
 
 DEFAULT_STORE = "selftaught.db"
@@ -92,7 +91,7 @@ def start(
         model: used in place of `config.model`.
     """
     environment = os.environ if environment is None else environment
-    _remember_secrets(environment, config.base_url)
+    _remember_secrets(environment, config.base_url, store)
     check_config(config)
     tasks = [Task.load(reference) for reference in config.tasks]
     held_out = [Task.load(reference) for reference in config.held_out]
@@ -106,7 +105,7 @@ def start(
         improvers=tuple((redacted(n), redacted(source)) for n, source in config.improvers),
         base_url=without_credentials(config.base_url),
     )
-    with SQLiteStore.open(store, writable=True) as opened:
+    with open_store(store, writable=True) as opened:
         config, replay = with_replay(config, opened)
         execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
         cache = execution.cache(opened)
@@ -132,10 +131,8 @@ def resume(
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
     environment = os.environ if environment is None else environment
-    _remember_secrets(environment, None)
-    if not Path(store).is_file():
-        raise StoreError(f"There is no store {store!r}; --store names the file a run is in.")
-    with SQLiteStore.open(store, writable=True) as opened:
+    _remember_secrets(environment, None, store)
+    with open_store(store, writable=True, must_exist=True) as opened:
         run_id = opened.resolve(run_id)
         config = config_of(opened, run_id)
         if seed is not None and seed != config.seed:
@@ -148,9 +145,9 @@ def resume(
         return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
 
 
-def _remember_secrets(environment: Mapping[str, str], base_url: str | None) -> None:
+def _remember_secrets(environment: Mapping[str, str], base_url: str | None, store: str) -> None:
     remember_environment(environment)
-    for url in (base_url, environment.get(URL_VARIABLE)):
+    for url in (base_url, environment.get(URL_VARIABLE), store):
         remember_url(url)
 
 

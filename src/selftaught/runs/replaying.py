@@ -4,15 +4,16 @@ import os
 
 import msgspec
 
-from selftaught.errors import StoreError, UsageError
+from selftaught.errors import UsageError
 from selftaught.models.recording import Recording, read_recording, recording_of
 from selftaught.models.replay import ReplayModel
 from selftaught.models.resolve import REPLAY
 from selftaught.runs.config import RunConfig
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
+from selftaught.store.opening import open_store
 
 
-def with_replay(config: RunConfig, store: SQLiteStore) -> tuple[RunConfig, ReplayModel | None]:
+def with_replay(config: RunConfig, store: Store) -> tuple[RunConfig, ReplayModel | None]:
     """Return the model that `config.model` names as a replay, and the configuration to record.
 
     The name is recorded in full: `latest` will mean another run tomorrow. Of a configuration that
@@ -49,7 +50,7 @@ def with_replay(config: RunConfig, store: SQLiteStore) -> tuple[RunConfig, Repla
     return config, model
 
 
-def _recording(reference: str, store: SQLiteStore) -> tuple[str, Recording]:
+def _recording(reference: str, store: Store) -> tuple[str, Recording]:
     if reference.endswith(".jsonl"):
         return os.path.abspath(reference), read_recording(reference)
     file, _, run = reference.rpartition(":")
@@ -61,10 +62,10 @@ def _recording(reference: str, store: SQLiteStore) -> tuple[str, Recording]:
     if not file:
         run = store.resolve(run)
         return run, recording_of(store, run)
-    if not os.path.isfile(file):
-        raise StoreError(f"There is no store {file!r} to replay a run of.")
-    if os.path.realpath(file) == os.path.realpath(store.path):
+    if "://" not in file:
+        file = os.path.abspath(file)
+    if file == store.path or os.path.realpath(file) == os.path.realpath(store.path):
         return _recording(run, store)
-    with SQLiteStore.open(file, writable=False) as other:
+    with open_store(file, writable=False, must_exist=True) as other:
         run = other.resolve(run)
-        return f"{os.path.abspath(file)}:{run}", recording_of(other, run)
+        return f"{file}:{run}", recording_of(other, run)
