@@ -10,7 +10,17 @@ SOURCE = ROOT / "src" / "selftaught"
 
 # From the words up. A module imports from its own or a lower layer, never from a higher one.
 LAYERS = [
-    {"version", "errors", "fences", "solution", "budget", "statistics", "source_diff"},
+    {
+        "version",
+        "errors",
+        "fences",
+        "solution",
+        "budget",
+        "statistics",
+        "redaction",
+        "plain_text",
+        "source_diff",
+    },
     {"utility", "task", "language_model", "improver", "pool", "events", "sequential"},
     {"meta_utility", "acceptance", "algorithm", "transfer", "improvement", "anytime", "compare"}
     | {"audit", "strategies"},

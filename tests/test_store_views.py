@@ -247,6 +247,7 @@ QUERIES = {
     "Language model calls, tokens and money by round": [
         [(0, 0, 0, 0, 0, 0), (1, 2, 8, 200, 80, 0.25), (2, 1, 1, 100, 10, 0.5), (3, 0, 0, 0, 0, 0)]
     ],
+    "What was paid for": [[("live", 3, 300, 90)]],
     "Failures by kind": [
         [
             ("evaluated", "failed", 1),

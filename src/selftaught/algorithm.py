@@ -19,6 +19,7 @@ from selftaught.budget import Account, Budget
 from selftaught.errors import SolutionError
 from selftaught.improver import ENTRY_POINT
 from selftaught.meta_utility import SEALED, VALIDATION, Measured, MetaUtility
+from selftaught.plain_text import shortened
 from selftaught.pool import Pool
 from selftaught.solution import Solution, check_program
 from selftaught.utility import Returned, Scored, kind
@@ -113,7 +114,7 @@ def self_taught_optimizer(
             accepted = ACCEPT[accept](current, measured, is_better)
             reason = _decision(accept, accepted, current, measured, trials.held.get(t))
         elif not isinstance(outcome, (Returned, Scored)):
-            reason += f" ({outcome.reason[:200]})"
+            reason += f" ({shortened(outcome.reason, 200)})"
         if accepted and candidate is not None:
             improver = candidate
         trial = trials.held.get(t)

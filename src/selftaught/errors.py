@@ -16,12 +16,17 @@
     ├── NotRecorded           a run is read back, and its record ends here
     └── Interrupted           the run was told to stop; it can be resumed
 
-Messages say what happened, with the value, and what to do about it.
+Messages say what happened, with the value, and what to do about it. No message shows a secret.
 """
+
+from selftaught.redaction import redacted
 
 
 class SelftaughtError(Exception):
     """Root of every error that selftaught raises on purpose."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class UsageError(SelftaughtError):

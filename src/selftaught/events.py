@@ -6,6 +6,7 @@ and events carry the hash. An event's `key` is what a resumed run looks a record
 
 import msgspec
 
+from selftaught.language_model import Source
 from selftaught.utility import Outcome
 
 
@@ -63,6 +64,9 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
         texts: hashes of the responses, in order.
         seconds: wall time from request to answer.
         model: the model's name; `attempts` counts requests sent for it, retries included.
+        source: `live` where the model was asked; `cache` or `replay` where the answer had been
+            recorded before. Tokens are then those of that time; `dollars` is 0, as nothing is paid.
+        reuse_key: what a later run finds the answer by; empty where none may.
     """
 
     job: str
@@ -81,11 +85,35 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
     truncated: tuple[int, ...] = ()
     seconds: float = 0.0
     attempts: int = 1
+    source: Source = "live"
+    reuse_key: str = ""
 
     @property
     def key(self) -> str:
         """Job, content and occurrence."""
-        return f"{self.job}|{self.content_hash}|{self.occurrence}"
+        return exchange_key(self.job, self.content_hash, self.occurrence)
+
+
+class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
+    """The language model did not take one request of a job; the improver was told `reason`.
+
+    Fields as in `Answered`; `n_responses` were asked for.
+    """
+
+    job: str
+    content_hash: str
+    occurrence: int
+    expertise: str
+    message: str
+    temperature: float
+    n_responses: int
+    model: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """Job, content and occurrence."""
+        return exchange_key(self.job, self.content_hash, self.occurrence)
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
@@ -282,6 +310,7 @@ AnyEvent = (
     | RunResumed
     | RunEnded
     | Answered
+    | Rejected
     | Evaluated
     | Requested
     | BudgetRefused
@@ -293,6 +322,11 @@ AnyEvent = (
     | Audited
     | Paused
 )
+
+
+def exchange_key(job: str, content_hash: str, occurrence: int) -> str:
+    """The key under which an answer, or a rejection, is found again."""
+    return f"{job}|{content_hash}|{occurrence}"
 
 
 def evaluation_key(task: str, split: str, repeat: int, solution: str) -> str:

@@ -17,6 +17,7 @@ from selftaught.events import (
     Evaluated,
     Improved,
     MetaEvaluated,
+    Rejected,
     RoundEnded,
     RunEnded,
     Speculated,
@@ -60,6 +61,9 @@ class History(msgspec.Struct, kw_only=True):
         rounds: of Algorithm 1.
         improvements: what each improver returned on the task of `improve`: name of the job's
             improver (hash), outcome, validation and sealed scores.
+        calls, responses, prompt_tokens, completion_tokens, dollars: of answers that the model
+            was asked for; `sources` counts all of them by where they came from.
+        rejections: requests that the model did not take.
         outcomes: how scored programs ended, by kind.
         endings: how improve jobs ended, by kind; `unchanged` where the input came back.
         attempts: what programs tried and may not, by what.
@@ -79,6 +83,8 @@ class History(msgspec.Struct, kw_only=True):
     completion_tokens: int = 0
     dollars: float = 0.0
     model_seconds: float = 0.0
+    sources: dict[str, int] = {}
+    rejections: int = 0
     scored: int = 0
     outcomes: dict[str, int] = {}
     endings: dict[str, int] = {}
@@ -97,6 +103,7 @@ def read_history(store: Store, run_id: str) -> History:
     run_id = store.resolve(run_id)
     (row,) = [row for row in store.runs() if row.id == run_id]
     history = History(row=row, config=config_of(store, run_id))
+    sources: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     endings: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
@@ -108,12 +115,17 @@ def read_history(store: Store, run_id: str) -> History:
     for _, _, event in store.events(run_id):
         match event:
             case Answered():
+                sources[event.source] += 1
+                if event.source != "live":
+                    continue
                 history.calls += 1
                 history.responses += len(event.texts)
                 history.prompt_tokens += event.prompt_tokens
                 history.completion_tokens += event.completion_tokens
                 history.dollars += event.dollars or 0.0
                 history.model_seconds += event.seconds
+            case Rejected():
+                history.rejections += 1
             case Evaluated():
                 history.scored += 1
                 outcomes[kind(event.outcome)] += 1
@@ -138,6 +150,7 @@ def read_history(store: Store, run_id: str) -> History:
                 rounds[event.round] = event
             case _:
                 pass
+    history.sources = dict(sources)
     history.outcomes, history.endings = dict(outcomes), dict(endings)
     history.attempts, history.refusals = dict(attempts), dict(refusals)
     searches = spent_by_round(event for _, _, event in store.events(run_id, SPENT_ON))
@@ -214,7 +227,8 @@ def export_program(store: Store, run_id: str, round_: int | None = None) -> str:
         source, facts = _best_program(store, history)
     else:
         source, facts = improver_of_round(store, history, round_)
-    lines = [f"# {line}" for line in [*_provenance(history), *facts]]
+    # One line each, whatever the command was: what follows the mark is no program.
+    lines = [f"# {' '.join(line.split())}" for line in [*_provenance(history), *facts]]
     return "\n".join([*lines, "", source.strip(), ""])
 
 
@@ -223,9 +237,13 @@ def _provenance(history: History) -> list[str]:
     return [
         f"Made by selftaught {config.version}, run {history.row.id} ({history.row.status}).",
         f"Command: {history.row.command}",
-        f"Tasks: {', '.join(config.tasks)}; seed {config.seed}; model {config.model}.",
+        f"Tasks: {', '.join(config.tasks)}; seed {config.seed}; model {_model(config)}.",
         f"Improver API {config.improver_api}; budget of one application: {_told(config.budget)}.",
     ]
+
+
+def _model(config: RunConfig) -> str:
+    return f"{config.replay_of}, replayed from a record" if config.replay_of else config.model
 
 
 def _told(budget: Budget) -> str:

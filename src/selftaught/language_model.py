@@ -5,7 +5,7 @@ not a language model, in `selftaught.mutation`.
 """
 
 import hashlib
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -74,6 +74,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     dollars: float | None = None
 
 
+Source = Literal["live", "cache", "replay"]
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The responses to one request, as many as were asked for, in order.
 
@@ -83,6 +86,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         truncated: indices of responses that were cut at the output limit.
         model: who answered, where that is not the model that was asked: one of a mix.
         attempts: requests sent for it, repetitions included.
+        source: `live` where the model was asked for it; `cache` or `replay` where it was recorded
+            before, in which case `usage` tells what it cost then and nothing is paid now.
     """
 
     texts: tuple[str, ...]
@@ -90,6 +95,35 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     truncated: tuple[int, ...] = ()
     model: str = ""
     attempts: int = 1
+    source: Source = "live"
+
+
+class ExchangeKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The name of one exchange, as models get it in `key`: `RUN/JOB/CONTENT/OCCURRENCE`.
+
+    Attributes:
+        run: the run's id.
+        job: the improve job that asks; may hold slashes.
+        content: the request's `content_hash`.
+        occurrence: how many responses to this content the job has had before.
+    """
+
+    run: str
+    job: str
+    content: str
+    occurrence: int
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.job}/{self.content}/{self.occurrence}"
+
+    @staticmethod
+    def parse(key: str) -> "ExchangeKey | None":
+        """Take a key apart; None where it has another form."""
+        run, _, rest = key.partition("/")
+        parts = rest.rsplit("/", 2)
+        if len(parts) != 3 or not parts[2].isdecimal():
+            return None
+        return ExchangeKey(run=run, job=parts[0], content=parts[1], occurrence=int(parts[2]))
 
 
 @runtime_checkable
@@ -116,7 +150,8 @@ class LanguageModel(Protocol):
             seed: equal for improvers that are compared on the same task and repeat, so that equal
                 prompts get equal answers (common random numbers).
             occurrence: how many responses to this very content the same improver has had before.
-            key: a stable name of the exchange, fit as an idempotency key.
+            key: a stable name of the exchange, fit as an idempotency key; a run's are those of
+                `ExchangeKey`.
 
         Raises:
             ModelError: no answer is to be had, with what to do about it.

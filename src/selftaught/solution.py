@@ -13,6 +13,7 @@ import msgspec
 
 from selftaught.errors import SolutionError
 from selftaught.fences import extract_code as _extract_code
+from selftaught.redaction import redacted
 
 MAX_SOURCE_CHARS = 200_000
 # CPython 3.11 counts the depth of a parse in one place for all threads, and has raised SystemError
@@ -40,6 +41,9 @@ class Solution(msgspec.Struct, frozen=True, dict=True):
     def admit(source: object, entry_point: str) -> "Solution":
         """Make a solution of what an untrusted program handed over.
 
+        Secrets are taken out here, before the text gets its hash: what is executed, what is
+        stored and what is exported are one text.
+
         Raises:
             SolutionError: it is not a text, is empty, longer than MAX_SOURCE_CHARS, or cannot be
                 stored as UTF-8.
@@ -57,7 +61,7 @@ class Solution(msgspec.Struct, frozen=True, dict=True):
             source.encode("utf-8")
         except UnicodeEncodeError as error:
             raise SolutionError(f"A solution must be valid Unicode: {error}.") from error
-        return Solution(source, entry_point)
+        return Solution(redacted(source), entry_point)
 
 
 def check_program(source: str, entry_point: str, where: str) -> Solution:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from selftaught.plain_text import shortened
+
 # After this many failures before the first success the remaining instances are not run: a program
 # that loops forever would otherwise cost its time limit on each of them.
 GIVE_UP_AFTER = 3
@@ -108,7 +110,7 @@ class InvalidAnswer(CandidateError):
     """Raised by a verifier: the returned value is no valid answer. The message says why."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(InvalidValue(reason=reason[:FEEDBACK_CHARS]))
+        super().__init__(InvalidValue(reason=shortened(reason, FEEDBACK_CHARS)))
 
 
 class Split(str):
@@ -186,7 +188,7 @@ def over_instances(
             if failed == i + 1 and failed >= min(GIVE_UP_AFTER, split.instances):
                 raise
         values.append(value)
-    feedback = "\n".join(notes)[:FEEDBACK_CHARS]
+    feedback = shortened("\n".join(notes), FEEDBACK_CHARS)
     return Score(
         value=sum(values) / len(values),
         values=tuple(values),
@@ -206,7 +208,7 @@ def scored(result: object, sign: float = 1.0) -> Scored | InvalidValue:
         standard_error=standard_error(values),
         values=values,
         failures=score.failures,
-        feedback=score.feedback[:FEEDBACK_CHARS],
+        feedback=shortened(score.feedback, FEEDBACK_CHARS),
     )
 
 

@@ -6,7 +6,7 @@ before the first result.
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -23,6 +23,7 @@ from selftaught.cli import (
     task_folders,
 )
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
+from selftaught.redaction import remember_environment
 from selftaught.version import __version__
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ for _name, _command in (
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),
+    ("record", reading.record_command),
     ("report", reporting.report_command),
     ("track", reporting.track_command),
     ("tasks", listing.tasks_command),
@@ -72,6 +74,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit."""
+    remember_environment(os.environ)
+    sys.stdout = cast("TextIO", screen.Clean(sys.stdout))
+    sys.stderr = cast("TextIO", screen.Clean(sys.stderr))
     try:
         app()
     except UsageError as error:

@@ -28,8 +28,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="What proposes programs: mutation, mutation-first-order, or openai/NAME, "
-        "anthropic/NAME, google/NAME.",
+        help="What proposes programs: mutation, mutation-first-order, openai/NAME, "
+        "anthropic/NAME, google/NAME, replay/RUN.",
     ),
 ]
 BaseUrl = Annotated[
@@ -64,6 +64,10 @@ Patience = Annotated[
     typer.Option(
         "--patience", metavar="S", help="Seconds to wait for a model that is down; 1800 by default."
     ),
+]
+Cache = Annotated[
+    bool,
+    typer.Option("--cache", help="Use the answers of other runs in the store again."),
 ]
 Calls = Annotated[
     int, typer.Option("--calls", help="Language model calls of one application of an improver.")
@@ -145,6 +149,7 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
 
     model: Model = "mutation"
     base_url: BaseUrl = None
+    cache: Cache = False
     max_output_tokens: MaxOutputTokens = None
     reasoning_effort: ReasoningEffort = None
     tokens: Tokens = None
@@ -177,6 +182,7 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
             seed=self.seed,
             model=self.model,
             base_url=self.base_url,
+            cache=self.cache,
             model_settings=self.settings,
             limits=self.limits,
             slots=self.slots,

@@ -10,9 +10,17 @@ import selftaught.algorithm as algorithm
 import selftaught.compare as compare
 import selftaught.improvement as improvement
 import selftaught.transfer as transfer
-from selftaught.cli.screen import MUTATION_BANNER, err, shown
-from selftaught.events import Answered, AnyEvent, Attempted, Evaluated, Paused, Requested
-from selftaught.runs.config import RunConfig
+from selftaught.cli.screen import MUTATION_BANNER, err, plain, shown
+from selftaught.events import (
+    Answered,
+    AnyEvent,
+    Attempted,
+    Evaluated,
+    Paused,
+    Rejected,
+    Requested,
+)
+from selftaught.runs.config import RunConfig, is_mutation
 from selftaught.runs.result import Watch
 from selftaught.solution import Solution
 
@@ -61,9 +69,9 @@ class Progress:
             err.print(f"[dim]{self.seconds:6.1f} s[/dim]  {text}")
 
     def _began(self, run_id: str, config: RunConfig) -> None:
-        if config.model.startswith("mutation"):
+        if is_mutation(config):
             err.print(f"[yellow]{MUTATION_BANNER}[/yellow]")
-        tasks = ", ".join(config.tasks or config.held_out)
+        tasks = plain(", ".join(config.tasks or config.held_out))
         self.say(f"run [bold]{run_id}[/bold]: {config.command} {tasks}, seed {config.seed}")
 
     def _event(self, event: AnyEvent) -> None:
@@ -80,6 +88,8 @@ class Progress:
                     self._requested(event)
                 case Paused():
                     self._paused(event)
+                case Rejected():
+                    self.say(f"[yellow]rejected[/yellow]: {plain(event.reason)}")
                 case _:
                     pass
             if self._status is not None:
@@ -116,21 +126,21 @@ class Progress:
     def _round(self, one: algorithm.Round) -> None:
         self.say(
             f"[bold]round {one.number}[/bold]: validation {shown(one.validation.outcome)}, "
-            f"sealed test {shown(one.sealed.outcome)}; {one.reason}"
+            f"sealed test {shown(one.sealed.outcome)}; {plain(one.reason)}"
         )
 
     def _seed(self, config: RunConfig, seed: compare.Seed) -> None:
         told = ", ".join(
-            f"{name} {shown(seed.measured[Solution(source).hash].outcome)}"
+            f"{plain(name)} {shown(seed.measured[Solution(source).hash].outcome)}"
             for name, source in config.improvers
         )
         self.say(f"seed {seed.number + 1} of {config.seeds}: {told}")
 
     def _row(self, table: str, row: transfer.Row) -> None:
-        self.say(f"{table}, {row.name}: {shown(row.measured.outcome)}")
+        self.say(f"{table}, {plain(row.name)}: {shown(row.measured.outcome)}")
 
     def _improvement(self, one: improvement.Improvement) -> None:
         self.say(
-            f"[bold]{one.name}[/bold]: validation {shown(one.validation)}, "
+            f"[bold]{plain(one.name)}[/bold]: validation {shown(one.validation)}, "
             f"sealed test {shown(one.sealed)}"
         )

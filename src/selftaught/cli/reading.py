@@ -1,8 +1,10 @@
-"""The commands that read what was recorded: show, export."""
+"""The commands that read what was recorded: show, export, record."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 import typer
@@ -12,6 +14,8 @@ import selftaught.cli.options as options
 from selftaught.cli import screen, trials
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
+from selftaught.models.recording import recording_of, write_recording
+from selftaught.redaction import redacted
 from selftaught.store.opening import open_store
 from selftaught.strategies_used import strategies_used
 from selftaught.utility import Returned, kind
@@ -37,7 +41,9 @@ def show_command(
                 table.add_column(header, no_wrap=header != "command")
             for row in rows:
                 started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created_at))
-                table.add_row(row.id, started, row.status, str(row.events), row.command)
+                table.add_row(
+                    row.id, started, row.status, str(row.events), screen.plain(row.command)
+                )
             screen.out.print(table if rows else f"{store} holds no runs yet.")
             return
         history = read_history(opened, run)
@@ -66,33 +72,64 @@ def export_command(
     if not file.endswith(".py"):
         raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
     with open_store(store, writable=False) as opened:
-        text = export_program(opened, run, round_)
+        text = redacted(export_program(opened, run, round_))
+    with _new_file(file, force) as out:
+        out.write(text.encode())
+    if json:
+        screen.print_json({"file": file, "characters": len(text)})
+    else:
+        screen.out.print(f"Written to {file}.", markup=False)
+
+
+def record_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or `latest`.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where to write; must end in .jsonl.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Write what a run asked its model and was answered as one file, for --model replay/FILE."""
+    if not file.endswith(".jsonl"):
+        raise SelftaughtError(f"FILE must end in .jsonl, so that it can be replayed: {file!r}.")
+    with open_store(store, writable=False) as opened:
+        recording = recording_of(opened, opened.resolve(run))
+    with _new_file(file, force) as out:
+        write_recording(recording, out)
+    count, header = len(recording.exchanges), recording.header
+    if json:
+        screen.print_json({"file": file, "exchanges": count, "run": header.run})
+    else:
+        screen.out.print(f"{count} exchanges of run {header.run} written to {file}.", markup=False)
+
+
+@contextmanager
+def _new_file(file: str, force: bool) -> Iterator[BinaryIO]:
     try:
-        with Path(file).open("w" if force else "x", encoding="utf-8") as out:
-            out.write(text)
+        with Path(file).open("wb" if force else "xb") as out:
+            yield out
     except FileExistsError as error:
         raise SelftaughtError(f"{file} exists; --force overwrites it.") from error
     except OSError as error:
         raise SelftaughtError(f"{file} cannot be written: {error}.") from error
-    if json:
-        screen.print_json({"file": file, "characters": len(text)})
-    else:
-        screen.out.print(f"Written to {file}.")
 
 
 def _print_history(history: History) -> None:
     out, config = screen.out, history.config
     row = history.row
-    out.print(f"[bold]{row.id}[/bold]  {row.status}  {row.reason}")
+    out.print(f"[bold]{row.id}[/bold]  {row.status}  {screen.plain(row.reason)}")
     out.print(f"command   {row.command}", markup=False)
     out.print(f"tasks     {', '.join(config.tasks) or '-'}; held out: "
-              f"{', '.join(config.held_out) or '-'}")  # fmt: skip
+              f"{', '.join(config.held_out) or '-'}", markup=False)  # fmt: skip
     if config.recipe:
         out.print(f"recipe    {config.recipe}", markup=False)
     out.print(
         f"setting   model {config.model}, seed {config.seed}, accept {config.accept}, "
         f"{config.budget.calls} calls x {config.budget.responses} responses, "
-        f"{config.budget.utility_calls} scores, {config.repeats} repeats"
+        f"{config.budget.utility_calls} scores, {config.repeats} repeats",
+        markup=False,
     )
     out.print(
         f"model     {history.calls} calls, {history.responses} responses, "
@@ -105,6 +142,9 @@ def _print_history(history: History) -> None:
             f"ahead     {ahead.begun:,} scored before they were asked for: {ahead.used:,} used "
             f"({ahead.used_s:.1f} s), {ahead.begun - ahead.used:,} wasted ({ahead.wasted_s:.1f} s)"
         )
+    if set(history.sources) - {"live"}:
+        told = ", ".join(f"{k} {v:,}" for k, v in sorted(history.sources.items()))
+        out.print(f"answers   {told}; calls, tokens and money above are those of live ones")
     for name, counts in (
         ("programs", history.outcomes),
         ("improvers", history.endings),
@@ -114,7 +154,7 @@ def _print_history(history: History) -> None:
     ):
         if counts:
             told = ", ".join(f"{k} {v:,}" for k, v in sorted(counts.items()))
-            out.print(f"{name:<9} {told}")
+            out.print(f"{name:<9} {told}", markup=False)
     if history.rounds:
         table = Table(title="Rounds")
         for header in ("round", "improver", "candidate", "validation", "sealed test"):
@@ -127,7 +167,7 @@ def _print_history(history: History) -> None:
                 (view.candidate or "-")[:8],
                 screen.shown(view.validation) if view.validation else "-",
                 screen.shown(view.sealed) if view.sealed else "-",
-                view.reason,
+                screen.plain(view.reason),
             )
         out.print(table)
         tried = trials.of_history(history)
@@ -135,4 +175,6 @@ def _print_history(history: History) -> None:
             out.print(trials.trials_table(tried))
     for one in history.improvements:
         told = f"{len(one.outcome.source)} characters" if isinstance(one.outcome, Returned) else ""
-        out.print(f"improver {one.improver[:8]} on {one.target}: {kind(one.outcome)} {told}")
+        out.print(
+            f"improver {one.improver[:8]} on {one.target}: {kind(one.outcome)} {told}", markup=False
+        )

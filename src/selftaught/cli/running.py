@@ -19,7 +19,7 @@ from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
 from selftaught.improver import load_improver
-from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
+from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig, is_mutation
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run
 from selftaught.task import Task
@@ -199,14 +199,14 @@ def _print(run: Run, seconds: float, json: bool) -> None:
     else:
         _print_tables(run, seconds)
     if run.status == "budget":
-        screen.err.print(f"[yellow]The run ended early.[/yellow] {run.reason}")
+        screen.err.print(f"[yellow]The run ended early.[/yellow] {screen.plain(run.reason)}")
         if not (run.rounds or run.rows or run.improvements or run.comparison or run.audit):
             raise typer.Exit(EXIT_BUDGET)
 
 
 def _print_tables(run: Run, seconds: float) -> None:
     out = screen.out
-    if run.config.model.startswith("mutation"):
+    if is_mutation(run.config):
         out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
     if run.rounds:
         out.print(screen.rounds_table(run.rounds))
@@ -223,13 +223,16 @@ def _print_tables(run: Run, seconds: float) -> None:
         task = Task.load(run.config.tasks[0])
         found = best(run.improvements)
         first_line = run.improvements[0]
-        out.print(f"What {first_line.name} made of {task.name}:")
+        out.print(f"What {first_line.name} made of {task.name}:", markup=False)
         out.print(
             screen.diff(task.initial.source, first_line.program.source, ("initial", "improved"))
         )
         out.print(screen.improvements_table(run.improvements, task.name))
         if found is not None and found is not first_line:
-            out.print(f"Best on validation: {found.name}; `selftaught export` writes that program.")
+            out.print(
+                f"Best on validation: {found.name}; `selftaught export` writes that program.",
+                markup=False,
+            )
     if run.comparison is not None:
         verdicts.print_comparison(run.comparison, run.config)
     if run.audit is not None:

@@ -1,17 +1,27 @@
-"""What a person sees: consoles, the banner, tables, diffs."""
+"""What a person sees: consoles, the banner, tables, diffs.
+
+Programs and models choose many of the words. Nothing that they chose steers the terminal: what is
+hidden is written out on its way to the console, whatever prints it. And no secret is shown:
+`main` puts `Clean` between Python and its streams.
+"""
 
 import sys
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 import msgspec
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from selftaught.algorithm import Round
 from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
+from selftaught.plain_text import visible
+from selftaught.redaction import redacted
 from selftaught.runs.result import Run
 from selftaught.source_diff import diff_lines
 from selftaught.strategies_used import StrategiesUsed
@@ -32,6 +42,52 @@ out = Console(
     width=None if sys.stdout.isatty() else PIPED_WIDTH,
 )
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+class _Visible:
+    """Renders as something else does, with hidden characters written out."""
+
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._inner, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
+class ShowHidden(RenderHook):
+    """Has a console write hidden characters out in whatever it prints."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Wrap what is about to be printed."""
+        return [_Visible(one) for one in renderables]
+
+
+out.push_render_hook(ShowHidden())
+err.push_render_hook(ShowHidden())
+
+
+class Clean:
+    """A stream of text in front of another one, which never gets to see a secret."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without its secrets."""
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def plain(text: str) -> str:
+    """A text that means no markup, for printing inside one that does."""
+    return escape(text)
 
 
 def print_json(data: object) -> None:
@@ -59,7 +115,7 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
             one.improver.hash[:8],
             shown(one.validation.outcome),
             shown(one.sealed.outcome),
-            one.reason,
+            plain(one.reason),
         )
     return table
 
@@ -70,7 +126,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
     `same` counts how often an improver returned its input.
     """
     table = titled_table(f"{title}, sealed test instances: normalised utility, ± standard error")
-    for header in ("improver", "mean", f"minus {rows[0].name}"):
+    for header in ("improver", "mean", f"minus {plain(rows[0].name)}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
         table.add_column(task.replace("_", " "), min_width=7, justify="right")
@@ -81,7 +137,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
         items = row.measured.items
         difference = f"{row.difference:+.3f} ±{row.difference_error:.3f}"
         table.add_row(
-            row.name,
+            plain(row.name),
             shown(row.measured.outcome),
             "" if row is rows[0] else difference,
             *(f"{by_task[t]:.3f}" if t in by_task else "" for t in rows[0].measured.by_task),
@@ -101,7 +157,7 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
         table.add_column(header, justify="right")
     for one in improvements:
         table.add_row(
-            one.name,
+            plain(one.name),
             shown(one.validation),
             shown(one.sealed),
             str(one.calls),
@@ -150,6 +206,9 @@ def spent_line(run: Run, seconds: float) -> str:
         )
     if spent["replayed_calls"]:
         parts.insert(1, f"{spent['replayed_calls']:.0f} answers from the record")
+    for source in ("cache", "recording"):
+        if spent[f"calls_from_{source}"]:
+            parts.insert(1, f"{spent[f'calls_from_{source}']:.0f} answers from the {source}")
     if spent["tokens"]:
         parts.append(f"{spent['tokens']:,.0f} tokens")
     if spent["dollars"]:

@@ -9,6 +9,7 @@ from selftaught.language_model import ModelSettings
 from selftaught.models import anthropic_messages, google_generate, openai_compatible
 from selftaught.models.failures import shown_url
 from selftaught.models.hosted import HostedModel, Waiting
+from selftaught.models.keys import find_key, has_key
 
 
 class Make(Protocol):
@@ -47,8 +48,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     make: Make
 
     def key(self, environment: Mapping[str, str]) -> str | None:
-        """Return the key that is set, None where none is."""
-        found = (environment.get(variable, "").strip() for variable in self.key_variables)
+        """Return the key that is set, None where none is.
+
+        Raises:
+            ModelRefused, UsageError: see `selftaught.models.keys.find_key`.
+        """
+        found = (find_key(variable, environment) for variable in self.key_variables)
         return next((key for key in found if key), None)
 
     def base_url(self, given: str | None, environment: Mapping[str, str]) -> str | None:
@@ -57,11 +62,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     def remark(self, given: str | None, environment: Mapping[str, str]) -> tuple[bool, str]:
         """Return whether it can be used as things are set, and why, or what to set."""
-        url, has_key = self.base_url(given, environment), self.key(environment) is not None
+        url = self.base_url(given, environment)
+        is_keyed = any(has_key(variable, environment) for variable in self.key_variables)
         variables = " or ".join(self.key_variables)
         if url is not None:
-            return True, f"asks {shown_url(url)}, {'with' if has_key else 'without'} a key"
-        if has_key:
+            return True, f"asks {shown_url(url)}, {'with' if is_keyed else 'without'} a key"
+        if is_keyed:
             return True, f"asks {self.url} with the key in {variables}"
         return False, f"set {variables}, or give the base URL of a server that needs no key"
 
@@ -92,6 +98,12 @@ PROVIDERS = (
         make=google_generate.GoogleModel,
     ),
 )
+
+
+def address_of(name: str, given: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return the address that a model of this name is asked at; None for its provider's own."""
+    found = provider_of(name)
+    return given if found is None else found[0].base_url(given, environment)
 
 
 def provider_of(name: str) -> tuple[Provider, str] | None:

@@ -9,6 +9,8 @@ from selftaught.language_model import LanguageModel, ModelSettings
 from selftaught.models.hosted import Waiting
 from selftaught.models.providers import PROVIDERS, provider_of
 
+REPLAY = "replay/"
+
 
 class ModelForm(msgspec.Struct, frozen=True, kw_only=True):
     """One form that the name of a model may take.
@@ -43,6 +45,8 @@ def resolve_model(
         environment: where keys are looked up, usually `os.environ`.
         settings: how the model is asked.
         waiting: how it repeats and waits, and who is told.
+
+    `replay/RUN` needs the store of a run; see `selftaught.runs.replaying`.
 
     Raises:
         UsageError: there is no such form of name, or the address is none.
@@ -101,4 +105,10 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
             remark="runs on this machine, needs no key",
         ),
         *hosted,
+        ModelForm(
+            form=f"{REPLAY}RUN",
+            meaning="the recorded answers of a run, or of a FILE.jsonl that `record` wrote",
+            usable=True,
+            remark="asks nobody",
+        ),
     ]

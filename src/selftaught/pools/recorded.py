@@ -27,9 +27,10 @@ from selftaught.events import (
 from selftaught.language_model import Answer, Request
 from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
 from selftaught.pools.speculation import Guess, Guesses, Tally
+from selftaught.redaction import redacted
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
-from selftaught.utility import Outcome, Returned, kind, number
+from selftaught.utility import Outcome, Returned, Scored, kind, number
 
 
 class _Running(msgspec.Struct, eq=False):
@@ -120,7 +121,7 @@ class RecordedPool:
     def _score_now(self, job: ScoreJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        outcome = self._pool.score(job)
+        outcome = _without_secrets(self._pool.score(job))
         self._record(job, outcome, time.monotonic() - started)
         return outcome
 
@@ -174,6 +175,7 @@ class RecordedPool:
             if began:
                 self._tally.took(guess.key, time.monotonic() - began[0])
             if outcome is not None:
+                outcome = _without_secrets(outcome)
                 self._record(guess.job, outcome, time.monotonic() - began[0])
                 with self._lock:
                     self.scored += 1
@@ -203,7 +205,7 @@ class RecordedPool:
         started = time.monotonic()
         guesses = self._guesses(job)
         try:
-            outcome = self._pool.improve(self._observed(job, guesses))
+            outcome = _without_secrets(self._pool.improve(self._observed(job, guesses)))
         finally:
             if guesses is not None:
                 guesses.end()
@@ -301,3 +303,14 @@ def _task_of(job: ScoreJob) -> str:
 
 def _key(job: ScoreJob) -> str:
     return evaluation_key(_task_of(job), job.split, job.repeat, job.solution.hash)
+
+
+def _without_secrets(outcome: Outcome) -> Outcome:
+    """The outcome as it is recorded: an improver must not be told more now than on resuming."""
+    match outcome:
+        case Scored():
+            return msgspec.structs.replace(outcome, feedback=redacted(outcome.feedback))
+        case Returned():
+            return msgspec.structs.replace(outcome, source=redacted(outcome.source))
+        case failure:
+            return msgspec.structs.replace(failure, reason=redacted(failure.reason))

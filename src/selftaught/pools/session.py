@@ -9,12 +9,24 @@ from typing import Any
 
 from selftaught.errors import BudgetSpent, RequestRejected, SolutionError
 from selftaught.language_model import Request
+from selftaught.plain_text import shortened, visible
 from selftaught.pool import MAX_REQUESTS, Attempt, ImproveJob, run_all
 from selftaught.sandbox.candidate import without_addresses
 from selftaught.solution import MAX_SOURCE_CHARS, Solution
-from selftaught.utility import FAILURES, InvalidValue, Outcome, OutOfBudget, Scored, kind, number
+from selftaught.utility import (
+    FAILURES,
+    FEEDBACK_CHARS,
+    InvalidValue,
+    Outcome,
+    OutOfBudget,
+    Scored,
+    kind,
+    number,
+)
 
+# Of expertise and message together; the first may take a quarter of it.
 MAX_PROMPT_CHARS = 400_000
+MAX_EXPERTISE_CHARS = MAX_PROMPT_CHARS // 4
 MAX_ANSWER_CHARS = 1_800_000
 MAX_TEMPERATURE = 100.0
 MAX_TEXTS = 1_000
@@ -101,9 +113,9 @@ class Session:
             "feedback": "",
         }
         if isinstance(outcome, Scored):
-            told.update(standard_error=outcome.standard_error, feedback=outcome.feedback)
+            told.update(standard_error=outcome.standard_error, feedback=_as_data(outcome.feedback))
         elif isinstance(outcome, FAILURES):
-            told.update(feedback=outcome.reason)
+            told.update(feedback=_as_data(outcome.reason))
         return told
 
     def _initial(self, params: dict[str, Any]) -> float:
@@ -121,13 +133,16 @@ class Session:
             or not abs(temperature) <= MAX_TEMPERATURE
         ):
             raise RequestRefused("a prompt must be a text, with a number as temperature")
-        if sum(map(len, messages)) + len(expertise) > MAX_PROMPT_CHARS * len(messages):
-            raise RequestRefused(f"a prompt of more than {MAX_PROMPT_CHARS:,} characters")
         try:
             "".join([expertise, *messages]).encode()
         except UnicodeEncodeError as error:
             raise RequestRefused(f"a prompt must be valid Unicode: {error}") from error
-        messages = [without_addresses(message) for message in messages]
+        # What matters stands at the beginning or at the end of most prompts.
+        expertise = shortened(expertise, MAX_EXPERTISE_CHARS, keep_end=True)
+        most_chars = MAX_PROMPT_CHARS - len(expertise)
+        messages = [
+            shortened(without_addresses(message), most_chars, keep_end=True) for message in messages
+        ]
         self.job.account.charge_call(len(messages))
         texts = self._ask_grouped(expertise, messages, min(2.0, max(0.0, float(temperature))))
         return {"texts": texts, "uses": self.job.account.calls}
@@ -152,12 +167,17 @@ class Session:
         most_chars = min(2 * MAX_SOURCE_CHARS, MAX_ANSWER_CHARS // len(messages))
         for indices, answer in zip(places.values(), answers, strict=True):
             for i, text in zip(indices, answer.texts, strict=True):
-                texts[i] = text[:most_chars]
+                texts[i] = shortened(text, most_chars)
         return texts
 
     def note(self, attempt: Attempt) -> None:
         """Hand on what the guest tried."""
         self.job.on_attempt(attempt)
+
+
+def _as_data(feedback: str) -> str:
+    """Feedback, much of it a program's own words, as an improver gets it: short and visible."""
+    return shortened(visible(feedback), FEEDBACK_CHARS)
 
 
 _SERVED: dict[str, Callable[[Session, dict[str, Any]], Any]] = {

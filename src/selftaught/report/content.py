@@ -14,6 +14,7 @@ from selftaught.meta_utility import job_key
 from selftaught.report.figures import Interval, Point, Series, interval_chart, line_chart
 from selftaught.report.lineage import lineage_figure
 from selftaught.report.tables import Table, tables_of
+from selftaught.runs.config import is_mutation
 from selftaught.runs.recall import recall
 from selftaught.runs.result import Run
 from selftaught.solution import Solution
@@ -110,7 +111,7 @@ def gather(store: Store, run_id: str) -> Report:
         verdicts=tuple(_verdicts(run)),
         sections=tuple(s for s in sections if s.figures or s.tables or s.programs or s.sentences),
         facts=tuple(_facts(run, row)),
-        is_mutation=config.model.startswith("mutation"),
+        is_mutation=is_mutation(config),
     )
 
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import msgspec
 
+from selftaught.redaction import redacted
 from selftaught.report.content import Report
 from selftaught.report.tables import Cell, Table
 
@@ -28,12 +29,14 @@ def html_text(report: Report) -> str:
     )
     environment.filters["change"] = _change
     template = environment.from_string((_PAGE / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         report=report,
         columns=columns,
         css=(_PAGE / "report.css").read_text(encoding="utf-8"),
         started=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report.row.created_at)),
     )
+    # Of a store that an earlier version wrote: later ones hold no secret.
+    return redacted(page)
 
 
 class Column(msgspec.Struct, frozen=True):

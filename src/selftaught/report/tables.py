@@ -218,7 +218,7 @@ def _counts(run: Run, store: Store) -> Iterator[Table]:
     violations: Counter[tuple[str, str]] = Counter()
     for _, _, event in store.events(run.id):
         match event:
-            case Answered():
+            case Answered() if event.source == "live":
                 costs.setdefault((phase(event.job), event.model), []).append(event)
             case BudgetRefused():
                 violations["over budget", event.limit] += event.times

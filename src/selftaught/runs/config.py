@@ -36,13 +36,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         sealed_repeats: the same on sealed test instances and held-out tasks.
         seed: all luck follows from it.
         model: as after `--model`; `custom:NAME` for an object given in Python.
-        base_url: of an OpenAI-compatible endpoint.
+        base_url: of an OpenAI-compatible endpoint, without credentials.
         model_settings: how the model is asked.
         budget: of one application of an improver to a task.
         meta_budget: of one application of an improver to an improver.
         limits: of the whole run.
         accept: the acceptance rule.
         accept_repeats: of the rule `significant`, fresh repeats that one trial may take.
+        cache: answers of other runs in the store are used again.
+        replay_of: of a replay, the model that answered in the recorded run; else empty.
         slots: jobs that compute at once; None for one per core.
         speculate: score the programs in a model's answers before the improver asks for it. It
             changes no result, only the time that a run takes.
@@ -71,6 +73,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: RunLimits = RunLimits()
     accept: str = "always"
     accept_repeats: int = DEFAULT_REPEATS
+    cache: bool = False
+    replay_of: str = ""
     slots: int | None = None
     speculate: bool = True
     allow_weak_sandbox: bool = False
@@ -80,6 +84,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str = ""
     improver_api: int = API_VERSION
     version: str = __version__
+
+
+def is_mutation(config: RunConfig) -> bool:
+    """Whether the proposals of a run come, or came in the run it repeats, from random mutation."""
+    return (config.replay_of or config.model).startswith("mutation")
 
 
 def check_config(config: RunConfig) -> None:

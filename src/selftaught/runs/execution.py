@@ -32,16 +32,20 @@ from selftaught.history import SPENT_ON, spent_by_round
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
+from selftaught.models.answer_cache import NO_CACHE, AnswerCache, model_identity
 from selftaught.models.broker import Broker
 from selftaught.models.hosted import Waiting
+from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
 from selftaught.mutation.proposer import MutationProposer
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
+from selftaught.redaction import without_credentials
 from selftaught.runs.config import RunConfig
 from selftaught.runs.result import Run, Watch
 from selftaught.solution import Solution
+from selftaught.store.event_store import Store
 from selftaught.store.journal import Journal
 from selftaught.task import Task
 
@@ -56,16 +60,18 @@ class Execution:
         stop: threading.Event | None,
         environment: Mapping[str, str] | None,
         model: LanguageModel | None,
+        base_url: str | None = None,
     ) -> None:
         self.config = config
         self.watch = watch
         self.stop = stop or threading.Event()
         self._journal: Journal | None = None
         self._is_own_model = model is None
+        self._environment = os.environ if environment is None else environment
         self.model = model or resolve_model(
             config.model,
-            base_url=config.base_url,
-            environment=os.environ if environment is None else environment,
+            base_url=base_url or config.base_url,
+            environment=self._environment,
             settings=config.model_settings,
             waiting=Waiting(on_wait=self._waited, check=self._check),
         )
@@ -73,7 +79,21 @@ class Execution:
         self.account = RunAccount(config.limits)
         self.seen_attempts: set[tuple[str, str]] = set()
 
-    def go(self, journal: Journal) -> Run:
+    def cache(self, store: Store) -> AnswerCache:
+        """The cache of answers over all runs of a store; of a replay, none."""
+        config = self.config
+        if config.replay_of:
+            return NO_CACHE
+        url = address_of(config.model, config.base_url, self._environment)
+        identity = model_identity(
+            config.model,
+            url=without_credentials(url),
+            settings=config.model_settings,
+            is_language_model=self.model.is_language_model,
+        )
+        return AnswerCache(store, identity=identity, reads=config.cache)
+
+    def go(self, journal: Journal, cache: AnswerCache = NO_CACHE) -> Run:
         """Do what the configuration says and record how it ended."""
         config = self.config
         result = Run(id=journal.run, config=config)
@@ -85,7 +105,7 @@ class Execution:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
-        broker = Broker(self.model, journal, self.account, self._check)
+        broker = Broker(self.model, journal, self.account, self._check, cache)
         try:
             pool = LocalPool(
                 config.slots,
@@ -111,6 +131,8 @@ class Execution:
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
+            "calls_from_cache": broker.calls_by_source["cache"],
+            "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
             **_spent_ahead(recorded),

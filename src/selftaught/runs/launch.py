@@ -1,5 +1,6 @@
 """Starting and resuming runs: the front door of the Python API."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +10,17 @@ from selftaught.budget import Budget, RunLimits
 from selftaught.errors import UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
+from selftaught.models.providers import PROVIDERS, provider_of
+from selftaught.redaction import (
+    lacks_credentials,
+    redacted,
+    remember_environment,
+    remember_url,
+    without_credentials,
+)
 from selftaught.runs.config import RunConfig, check_config, check_digests, config_of
 from selftaught.runs.execution import Execution
+from selftaught.runs.replaying import with_replay
 from selftaught.runs.result import Run, Watch
 from selftaught.store.journal import Journal
 from selftaught.store.opening import open_store
@@ -80,12 +90,17 @@ def start(
         environment: where keys are read from; this process's where left out.
         model: used in place of `config.model`.
     """
+    environment = os.environ if environment is None else environment
+    _remember_secrets(environment, config.base_url, store)
     check_config(config)
+    address = config.base_url
     config = with_tasks(config)
     with open_store(store, writable=True) as opened:
-        execution = Execution(config, watch or Watch(), stop, environment, model)
+        config, replay = with_replay(config, opened)
+        execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
+        cache = execution.cache(opened)
         run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
 
 
 def with_tasks(config: RunConfig) -> RunConfig:
@@ -97,6 +112,9 @@ def with_tasks(config: RunConfig) -> RunConfig:
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
+        # What is recorded is what is run, and no secret is recorded.
+        improvers=tuple((redacted(n), redacted(source)) for n, source in config.improvers),
+        base_url=without_credentials(config.base_url),
     )
 
 
@@ -128,6 +146,8 @@ def resume(
         UsageError: another seed than the run's own.
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
+    environment = os.environ if environment is None else environment
+    _remember_secrets(environment, None, store)
     with open_store(store, writable=True, must_exist=True) as opened:
         run_id = opened.resolve(run_id)
         config = config_of(opened, run_id)
@@ -138,5 +158,31 @@ def resume(
         if limits is not None:
             config = msgspec.structs.replace(config, limits=limits)
         check_digests(config, run_id)
-        execution = Execution(config, watch or Watch(), stop, environment, model)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        address = _address(run_id, config, environment) if model is None else None
+        config, replay = with_replay(config, opened)
+        execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
+        cache = execution.cache(opened)
+        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
+
+
+def _remember_secrets(environment: Mapping[str, str], base_url: str | None, store: str) -> None:
+    remember_environment(environment)
+    addresses = (environment.get(one.url_variable) for one in PROVIDERS)
+    for url in (base_url, store, *addresses):
+        remember_url(url)
+
+
+def _address(run_id: str, config: RunConfig, environment: Mapping[str, str]) -> str | None:
+    """The base URL of a run with the credentials that were left out when it was recorded."""
+    if not lacks_credentials(config.base_url):
+        return config.base_url
+    found = provider_of(config.model)
+    variable = found[0].url_variable if found else ""
+    given = environment.get(variable)
+    if without_credentials(given) != config.base_url:
+        raise UsageError(
+            f"The base URL of run {run_id} held credentials, which are not recorded: set "
+            f"{variable} to it, credentials included, and resume again. "
+            f"It was {config.base_url}."
+        )
+    return given

@@ -7,6 +7,7 @@ before the next call; a child never serves two candidates.
 import re
 from typing import Any
 
+from selftaught.plain_text import shortened
 from selftaught.pool import Attempt
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
@@ -26,6 +27,7 @@ LOAD_CPU_S = 2.0
 LOAD_WALL_S = 20.0
 # A first call no larger than this is sent along with the program: it fits into an empty socket.
 ALONG_BYTES = 32_768
+REASON_CHARS = 600
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
@@ -151,7 +153,9 @@ def printable(text: str) -> str:
 
 def claimed_failure(reply: dict[str, Any]) -> Failure:
     """The failure that a child reports of itself; whatever it claims, it is no success."""
-    reason = str(reply.get("reason", "the child sent no value"))[:600]
+    reason = str(reply.get("reason", "the child sent no value"))
+    # The line of the error stands at the end.
+    reason = shortened(reason, REASON_CHARS, keep_end=True)
     reason = printable(without_addresses(reason))
     return _CLAIMED.get(str(reply.get("failed")), Failed)(reason=reason)
 

@@ -13,17 +13,21 @@ from selftaught.events import (
     Evaluated,
     Improved,
     MetaEvaluated,
+    Rejected,
     Requested,
     RoundEnded,
     evaluation_key,
 )
 from selftaught.events import kind as kind_of
+from selftaught.redaction import redacted
 from selftaught.store.event_store import Store
+from selftaught.store.record import without_secrets
 from selftaught.utility import Outcome
 
 # A score on 20 instances takes about 300 bytes; those with long feedback are left in the store.
 MAX_OUTCOME_BYTES = 2_000
 
+_as_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Outcome).decode
 
@@ -40,7 +44,7 @@ class Journal:
     Attributes:
         run: the id of the run.
         recorded: how many events the run held at construction; 0 for a new one.
-        tokens, dollars: what all recorded answers cost.
+        tokens, dollars: what all answers cost that a model was asked for.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Journal:
         self._on_event = on_event
         # Reentrant: a progress display may itself record that it was told.
         self._lock = threading.RLock()
-        self._answers: dict[tuple[str, str, int], Answered] = {}
+        self._answers: dict[tuple[str, str, int], Answered | Rejected] = {}
         self._outcomes: dict[str, bytes | None] = {}
         self._improved: set[str] = set()
         self._once: set[tuple[str, str]] = set()
@@ -80,6 +84,9 @@ class Journal:
             StoreError: it is not recorded, and neither are the texts.
         """
         with self._lock:
+            if _holds_secret(event):
+                # Watchers write too: they get what the store gets.
+                event = without_secrets(event)
             self._store.append_with_texts(self.run, event, texts)
             self._index(event)
             if self._on_event is not None:
@@ -105,9 +112,14 @@ class Journal:
             occurrence: how many responses to it the job had had before.
         """
         answered = self._answers.get((job, content_hash, occurrence))
-        if answered is None:
+        if not isinstance(answered, Answered):
             return None
         return answered, tuple(self._store.text(name) for name in answered.texts)
+
+    def recorded_rejection(self, job: str, content_hash: str, occurrence: int) -> Rejected | None:
+        """Return how the model rejected a request; arguments as for `recorded_answer`."""
+        rejected = self._answers.get((job, content_hash, occurrence))
+        return rejected if isinstance(rejected, Rejected) else None
 
     def recorded_evaluation(
         self, task: str, split: str, repeat: int, solution_hash: str
@@ -137,8 +149,11 @@ class Journal:
     def _index(self, event: AnyEvent) -> None:
         match event:
             case Answered():
-                self.tokens += event.prompt_tokens + event.completion_tokens
-                self.dollars += event.dollars or 0.0
+                if event.source == "live":
+                    self.tokens += event.prompt_tokens + event.completion_tokens
+                    self.dollars += event.dollars or 0.0
+                self._answers[event.job, event.content_hash, event.occurrence] = event
+            case Rejected():
                 self._answers[event.job, event.content_hash, event.occurrence] = event
             case Evaluated():
                 self._outcomes[event.key] = _packed_if_small(event.outcome)
@@ -157,3 +172,14 @@ def _packed_if_small(outcome: Outcome) -> bytes | None:
         # A message with lone surrogates. The store has written them out.
         return None
     return packed if len(packed) <= MAX_OUTCOME_BYTES else None
+
+
+def _holds_secret(event: AnyEvent) -> bool:
+    try:
+        body = _as_json(event).decode()
+    except UnicodeEncodeError:
+        return True
+    except TypeError:
+        # No JSON at all: the store says so, in a sentence.
+        return False
+    return redacted(body) != body

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
+from selftaught.redaction import redacted
 from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
 from selftaught.store.postgres_check import problems
 from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
@@ -128,7 +129,7 @@ class PostgresStore:
             run = f"{day}{row[0] + 1:03d}"
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (%s, %s, %s, %s)",
-                (run, now, column_text(command), encoded),
+                (run, now, column_text(redacted(command)), encoded),
             )
         return run
 
@@ -330,7 +331,7 @@ def column_text(text: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    return redacted(text).encode("utf-8", "surrogatepass")
 
 
 def _said(error: Exception) -> str:

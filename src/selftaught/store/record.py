@@ -3,6 +3,9 @@
 An event is JSON. A program may put lone surrogates, which UTF-8 cannot carry, into any message;
 in events they are written out as `\\udXXX`, readable to every tool. A text must come back exactly,
 so one that holds lone surrogates is kept as bytes instead.
+
+No secret is written: whatever passes here is redacted. Texts are redacted where they enter a run
+already, so that their hashes hold; one that was not would be found by `check`.
 """
 
 import json
@@ -11,7 +14,8 @@ import re
 import msgspec
 
 from selftaught.errors import StoreError
-from selftaught.events import Answered, AnyEvent, RoundEnded, kind
+from selftaught.events import Answered, AnyEvent, Rejected, RoundEnded, kind
+from selftaught.redaction import redacted, redacted_data
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _encoder = msgspec.json.Encoder()
@@ -25,14 +29,10 @@ def encode_event(event: AnyEvent) -> tuple[str, str]:
         StoreError: it could not be read again, most likely for a number that is not finite, for
             which JSON has no word.
     """
-    try:
-        body = _encoder.encode(event)
-    except UnicodeEncodeError:
-        body = _json_of(event, allow_nan=True).encode()
-    except TypeError as error:
-        raise StoreError(
-            f"An event {kind(event)!r} cannot be recorded as JSON ({error}): {event!r:.300}"
-        ) from error
+    body = _body(event)
+    if redacted(body.decode()) != body.decode():
+        event = without_secrets(event)
+        body = _body(event)
     try:
         # Reading back costs half a microsecond. An unreadable event would cost the run.
         stored = _decoder.decode(body)
@@ -42,6 +42,23 @@ def encode_event(event: AnyEvent) -> tuple[str, str]:
             f"({error}): every number in it must be finite. It was: {event!r:.300}"
         ) from error
     return body.decode(), stored.key
+
+
+def without_secrets(event: AnyEvent) -> AnyEvent:
+    """Return an event with every text in it redacted."""
+    clean: AnyEvent = msgspec.convert(redacted_data(msgspec.to_builtins(event)), AnyEvent)
+    return clean
+
+
+def _body(event: AnyEvent) -> bytes:
+    try:
+        return _encoder.encode(event)
+    except UnicodeEncodeError:
+        return _json_of(event, allow_nan=True).encode()
+    except TypeError as error:
+        raise StoreError(
+            f"An event {kind(event)!r} cannot be recorded as JSON ({error}): {event!r:.300}"
+        ) from error
 
 
 def decode_event(body: str | bytes, run: str, seq: int) -> AnyEvent:
@@ -67,7 +84,7 @@ def encode_config(config: dict[str, object]) -> str:
         StoreError: it holds something that is no JSON.
     """
     try:
-        return _json_of(config, allow_nan=False)
+        return _json_of(redacted_data(config), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"The configuration of a run must be JSON: strings, finite numbers, true, false, "
@@ -87,7 +104,8 @@ def printable(text: str) -> str:
 
 
 def text_to_column(text: str) -> str | bytes:
-    """A text as the database takes it: bytes where it holds lone surrogates."""
+    """A text as the database takes it: redacted, and bytes where it holds lone surrogates."""
+    text = redacted(text)
     return text.encode("utf-8", "surrogatepass") if _SURROGATE.search(text) else text
 
 
@@ -100,6 +118,8 @@ def referenced_texts(event: AnyEvent) -> tuple[str, ...]:
     """The hashes of the texts that an event cannot be understood without."""
     if isinstance(event, Answered):
         return (event.expertise, event.message, *event.texts)
+    if isinstance(event, Rejected):
+        return (event.expertise, event.message)
     if isinstance(event, RoundEnded):
         return (event.improver,) if event.candidate is None else (event.candidate, event.improver)
     return ()

@@ -11,6 +11,7 @@ from types import TracebackType
 from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
+from selftaught.redaction import redacted
 from selftaught.store.connection import connect_reader, connect_writer, explained
 from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
 from selftaught.store.integrity import problems
@@ -104,7 +105,7 @@ class SQLiteStore:
             run = f"{day}{count + 1:03d}"
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (?, ?, ?, ?)",
-                (run, now, printable(command), encoded),
+                (run, now, printable(redacted(command)), encoded),
             )
         return run
 

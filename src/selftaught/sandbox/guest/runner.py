@@ -166,7 +166,7 @@ class Child:
         elif self.meter is not None and self.meter.reached:
             what = "work"
         try:
-            text = str(error)[:500]
+            text = str(error)[:1_000]
         except Exception:  # noqa: BLE001 - the program's own __str__ may do anything
             text = ""
         name = type(error).__name__
