@@ -48,6 +48,9 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
         texts: hashes of the responses, in order.
         seconds: wall time from request to answer.
         model: the model's name; `attempts` counts requests sent for it, retries included.
+        dollars: None where the price is not known.
+        lost_tokens, lost_dollars: what failed requests for it may have cost at most. They count
+            against the limits of the run and are not in the other numbers.
     """
 
     job: str
@@ -66,11 +69,26 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
     truncated: tuple[int, ...] = ()
     seconds: float = 0.0
     attempts: int = 1
+    lost_tokens: int = 0
+    lost_dollars: float = 0.0
 
     @property
     def key(self) -> str:
         """Job, content and occurrence."""
         return f"{self.job}|{self.content_hash}|{self.occurrence}"
+
+
+class Unanswered(Event, frozen=True, kw_only=True, tag="unanswered"):
+    """The language model gave no answer to a call that may have been paid for all the same.
+
+    `lost_tokens` and `lost_dollars` are the most that it can have cost; they count against the
+    limits of the run.
+    """
+
+    job: str
+    reason: str
+    lost_tokens: int
+    lost_dollars: float
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
@@ -211,6 +229,7 @@ AnyEvent = (
     | RunResumed
     | RunEnded
     | Answered
+    | Unanswered
     | Evaluated
     | Requested
     | BudgetRefused

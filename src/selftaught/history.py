@@ -50,6 +50,7 @@ class History(msgspec.Struct, kw_only=True):
         endings: how improve jobs ended, by kind; `unchanged` where the input came back.
         attempts: what programs tried and may not, by what.
         refusals: budget refusals by limit.
+        dollars: of the calls whose price is known; `unpriced_calls` are the others.
     """
 
     row: RunRow
@@ -60,7 +61,10 @@ class History(msgspec.Struct, kw_only=True):
     responses: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     dollars: float = 0.0
+    unpriced_calls: int = 0
     model_seconds: float = 0.0
     scored: int = 0
     outcomes: dict[str, int] = {}
@@ -91,7 +95,10 @@ def read_history(store: SQLiteStore, run_id: str) -> History:
                 history.responses += len(event.texts)
                 history.prompt_tokens += event.prompt_tokens
                 history.completion_tokens += event.completion_tokens
+                history.cached_tokens += event.cached_tokens
+                history.reasoning_tokens += event.reasoning_tokens
                 history.dollars += event.dollars or 0.0
+                history.unpriced_calls += event.dollars is None
                 history.model_seconds += event.seconds
             case Evaluated():
                 history.scored += 1

@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 import selftaught.cli.options as options
+from selftaught.cli import money
 from selftaught.cli.running import execute
 from selftaught.compare import REFERENCES
+from selftaught.language_model import ModelSettings
 from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
 from selftaught.runs.references import load_field
 
@@ -41,6 +43,7 @@ def compare_command(
     utility_calls: options.UtilityCalls = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    price: money.Price = None,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -64,6 +67,7 @@ def compare_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        model_settings=money.with_price(ModelSettings(), price),
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,

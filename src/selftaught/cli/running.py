@@ -13,11 +13,12 @@ import msgspec
 import typer
 
 import selftaught.cli.options as options
-from selftaught.cli import screen, verdicts
+from selftaught.cli import money, screen, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
 from selftaught.improver import load_improver
+from selftaught.language_model import ModelSettings
 from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run
@@ -54,6 +55,7 @@ def run_command(
     ] = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    price: money.Price = None,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -82,6 +84,7 @@ def run_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        model_settings=money.with_price(ModelSettings(), price),
         budget=budget,
         meta_budget=meta,
         limits=options.limits(tokens, dollars, wall),
@@ -106,6 +109,7 @@ def improve_command(
     utility_calls: options.UtilityCalls = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    price: money.Price = None,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -124,6 +128,7 @@ def improve_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        model_settings=money.with_price(ModelSettings(), price),
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
@@ -143,6 +148,7 @@ def transfer_command(
     utility_calls: options.UtilityCalls = None,
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
+    price: money.Price = None,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -164,6 +170,7 @@ def transfer_command(
         seed=seed,
         model=model,
         base_url=base_url,
+        model_settings=money.with_price(ModelSettings(), price),
         budget=options.budget(calls, responses, utility_calls),
         limits=options.limits(tokens, dollars, wall),
         slots=slots,

@@ -1,20 +1,35 @@
 """The broker: every request to the language model passes here, and is recorded before it counts.
 
 It holds the model (and with it the key), spends the run's account, and answers from the record
-what was answered before: a resumed run pays for no answer twice.
+what was answered before: a resumed run pays for no answer twice. Before a call it sets aside the
+most that the call can cost.
 """
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 
-from selftaught.budget import RunAccount
-from selftaught.errors import RequestRejected
-from selftaught.events import Answered, Paused
+import msgspec
+
+from selftaught.budget import Reservation, RunAccount, Spending
+from selftaught.errors import ModelError, RequestRejected, RunBudgetSpent
+from selftaught.events import Answered, Paused, Unanswered
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
+from selftaught.models.tariff import Tariff
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
+
+
+class _Call(msgspec.Struct, frozen=True):
+    """A call under way: what sending it once may cost, and what is set aside for it."""
+
+    once: Spending
+    reservation: Reservation
+
+
+_under_way: ContextVar[_Call | None] = ContextVar("_under_way", default=None)
 
 
 class Broker:
@@ -25,6 +40,7 @@ class Broker:
         journal: where answers are found and recorded.
         account: the run's spending; of a resumed run it holds what was recorded as paid.
         check: raises where the run is told to stop; asked before anything new is.
+        tariff: what calls may cost and did cost.
     """
 
     def __init__(
@@ -33,11 +49,13 @@ class Broker:
         journal: Journal,
         account: RunAccount,
         check: Callable[[], None],
+        tariff: Tariff,
     ) -> None:
         self._model = model
         self._journal = journal
         self._account = account
         self._check = check
+        self._tariff = tariff
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self.live_calls = 0
@@ -68,27 +86,78 @@ class Broker:
                 model=event.model,
                 attempts=event.attempts,
             )
-        self._check()
-        self._account.check()
+        return self._ask(job, request, seed, occurrence)
+
+    def _ask(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:
+        free = Spending()
+        once = self._tariff.worst(request) if self._model.is_language_model else free
+        call = _Call(once, self._account.reserve(once, self._check))
+        actual = free
         started = time.monotonic()
+        token = _under_way.set(call)
         try:
             answer = self._model.respond(
                 request,
                 seed=seed,
                 occurrence=occurrence,
-                key=f"{self._journal.run}/{job}/{content}/{occurrence}",
+                key=f"{self._journal.run}/{job}/{request.content_hash}/{occurrence}",
             )
+            answer = self._tariff.priced(answer)
+            lost = once * answer.lost_requests
+            actual = _spent(answer.usage) + lost
+            self._record(job, request, occurrence, answer, lost, time.monotonic() - started)
         except RequestRejected as rejection:
             self._journal.record(Paused(what="rejected", detail=str(rejection)))
             raise
-        self._record(job, request, occurrence, answer, time.monotonic() - started)
+        except ModelError as failure:
+            actual = once * failure.lost_requests
+            self._record_lost(job, failure, actual)
+            raise
+        except RunBudgetSpent as spent:
+            # A failed request was not sent again for want of money; it may have to be paid.
+            actual = call.reservation.held
+            self._record_lost(job, spent, actual)
+            raise
+        finally:
+            _under_way.reset(token)
+            # After the record: whoever finds room in the account finds the answer there too.
+            self._account.settle(call.reservation, actual)
         return answer
 
+    def on_retry(self) -> None:
+        """Set more aside for the call of this thread, which is about to be sent again.
+
+        The request before may be paid for too.
+
+        Raises:
+            RunBudgetSpent: that is more than is left for the run.
+            Interrupted: the run is told to stop.
+        """
+        call = _under_way.get()
+        if call is not None:
+            self._account.extend(call.reservation, call.once, self._check)
+
+    def _record_lost(self, job: str, failure: Exception, lost: Spending) -> None:
+        if lost != Spending():
+            self._journal.record(
+                Unanswered(
+                    job=job,
+                    reason=str(failure),
+                    lost_tokens=lost.tokens,
+                    lost_dollars=lost.dollars,
+                )
+            )
+
     def _record(
-        self, job: str, request: Request, occurrence: int, answer: Answer, seconds: float
+        self,
+        job: str,
+        request: Request,
+        occurrence: int,
+        answer: Answer,
+        lost: Spending,
+        seconds: float,
     ) -> None:
         usage = answer.usage
-        self._account.record(usage.prompt_tokens + usage.completion_tokens, usage.dollars or 0.0)
         self._journal.record(
             Answered(
                 job=job,
@@ -105,6 +174,8 @@ class Broker:
                 cached_tokens=usage.cached_tokens,
                 reasoning_tokens=usage.reasoning_tokens,
                 dollars=usage.dollars,
+                lost_tokens=lost.tokens,
+                lost_dollars=lost.dollars,
                 truncated=answer.truncated,
                 seconds=seconds,
             ),
@@ -112,6 +183,12 @@ class Broker:
         )
         with self._lock:
             self.live_calls += 1
+
+
+def _spent(usage: Usage) -> Spending:
+    return Spending(
+        tokens=usage.prompt_tokens + usage.completion_tokens, dollars=usage.dollars or 0.0
+    )
 
 
 def _usage(event: Answered) -> Usage:

@@ -7,6 +7,7 @@ import msgspec
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
 from selftaught.models.failures import KEY_VARIABLE, shown_url
+from selftaught.models.mix import MixedModel, parse_mix
 from selftaught.models.openai_compatible import (
     OPENAI_URL,
     OnWait,
@@ -45,7 +46,8 @@ def resolve_model(
     """Return what answers under a name.
 
     Args:
-        name: `mutation`, `mutation-first-order` or `openai/NAME`.
+        name: `mutation`, `mutation-first-order`, `openai/NAME`, or several of these as a mix, as
+            in `openai/NAME:0.7,openai/OTHER:0.3`.
         base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
             the environment, else OpenAI's own.
         environment: where keys are looked up, usually `os.environ`.
@@ -56,6 +58,20 @@ def resolve_model(
         UsageError: there is no such form of name, or the address is none.
         ModelRefused: a key is missing or cannot be sent.
     """
+    parts = parse_mix(name)
+    if parts:
+        models = [
+            resolve_model(
+                part.name,
+                base_url=None if part.name.startswith("mutation") else base_url,
+                environment=environment,
+                settings=settings,
+                on_wait=on_wait,
+            )
+            for part in parts
+        ]
+        weights = [part.weight for part in parts]
+        return MixedModel(name, list(zip(models, weights, strict=True)))
     if name in ("mutation", "mutation-first-order"):
         if base_url is not None:
             raise UsageError(
@@ -112,5 +128,11 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
             meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
             usable=has_key or url is not None,
             remark=remark,
+        ),
+        ModelForm(
+            form="NAME:0.7,OTHER:0.3",
+            meaning="several models by weight, drawn for each call",
+            usable=True,
+            remark="usable where each of them is",
         ),
     ]

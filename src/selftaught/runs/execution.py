@@ -27,6 +27,7 @@ from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.broker import Broker
 from selftaught.models.resolve import resolve_model
+from selftaught.models.tariff import check_dollars, tariff_of
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
@@ -52,10 +53,21 @@ class Execution:
         self.watch = watch
         self.stop = stop or threading.Event()
         self._journal: Journal | None = None
+        self._broker: Broker | None = None
+        environment = os.environ if environment is None else environment
+        self.tariff = tariff_of(
+            config.model,
+            given=model,
+            base_url=config.base_url,
+            environment=environment,
+            settings=config.model_settings,
+        )
+        check_dollars(self.tariff, config.limits)
+        self._closes_model = model is None
         self.model = model or resolve_model(
             config.model,
             base_url=config.base_url,
-            environment=os.environ if environment is None else environment,
+            environment=environment,
             settings=config.model_settings,
             on_wait=self._waited,
         )
@@ -74,7 +86,8 @@ class Execution:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
-        broker = Broker(self.model, journal, self.account, self._check)
+        broker = Broker(self.model, journal, self.account, self._check, self.tariff)
+        self._broker = broker
         try:
             pool = LocalPool(
                 config.slots,
@@ -95,6 +108,8 @@ class Execution:
         finally:
             if recorded is not None:
                 recorded.close()
+            if self._closes_model:
+                self._close_model()
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
@@ -248,9 +263,16 @@ class Execution:
         if early is not None:
             raise early
 
+    def _close_model(self) -> None:
+        close = getattr(self.model, "close", None)
+        if close is not None:
+            close()
+
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
+        if self._broker is not None and what == "model_retry":
+            self._broker.on_retry()
 
     def _candidate_tried(self, journal: Journal, program: str, attempt: Attempt) -> None:
         # A program tries the same on every instance; once tells all of it.

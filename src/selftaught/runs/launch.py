@@ -10,6 +10,7 @@ from selftaught.budget import Budget
 from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
+from selftaught.models.tariff import limited
 from selftaught.runs.config import RunConfig, check_config, config_of
 from selftaught.runs.execution import Execution
 from selftaught.runs.result import Run, Watch
@@ -88,6 +89,7 @@ def start(
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
+        model_settings=limited(config.model_settings, config.limits),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
     )
     with SQLiteStore.open(store, writable=True) as opened:
