@@ -14,7 +14,7 @@ LAYERS = [
     {"utility", "task", "language_model", "improver", "pool", "events"},
     {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
     {"sandbox", "store", "mutation", "models", "pools"},
-    {"runs", "history", "costs", "estimate", "task_check"},
+    {"runs", "history", "costs", "recorded_habits", "estimate", "task_check"},
     {"cli", "testing", "__main__"},
 ]
 # Mechanism builds on the words and the domain only; the algorithm knows no mechanism.

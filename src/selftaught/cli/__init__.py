@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from selftaught.cli import comparing, listing, reading, running, screen, task_folders
+from selftaught.cli import comparing, estimating, listing, reading, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.version import __version__
 
@@ -38,6 +38,7 @@ for _name, _command in (
     ("doctor", listing.doctor_command),
 ):
     app.command(_name)(_command)
+app.add_typer(estimating.commands(), name="estimate")
 
 
 def _version(wanted: bool) -> None:

@@ -44,6 +44,7 @@ def compare_command(
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
     price: money.Price = None,
+    warn_above: money.WarnAbove = money.WARN_ABOVE,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -73,4 +74,4 @@ def compare_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(config, store, json, warn_above)

@@ -21,6 +21,16 @@ Price = Annotated[
     ),
 ]
 
+WARN_ABOVE = 10.0
+WarnAbove = Annotated[
+    float,
+    typer.Option(
+        "--warn-above",
+        metavar="DOLLARS",
+        help="Say so, and go on, where the run is expected to cost more.",
+    ),
+]
+
 
 def with_price(settings: ModelSettings, price: str | None) -> ModelSettings:
     """Settings with the prices of --price.

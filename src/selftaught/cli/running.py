@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 import selftaught.cli.options as options
-from selftaught.cli import money, screen, verdicts
+from selftaught.cli import estimates, money, screen, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -56,6 +56,7 @@ def run_command(
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
     price: money.Price = None,
+    warn_above: money.WarnAbove = money.WARN_ABOVE,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -92,7 +93,7 @@ def run_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(config, store, json, warn_above)
 
 
 def improve_command(
@@ -110,6 +111,7 @@ def improve_command(
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
     price: money.Price = None,
+    warn_above: money.WarnAbove = money.WARN_ABOVE,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -134,7 +136,7 @@ def improve_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(config, store, json, warn_above)
 
 
 def transfer_command(
@@ -149,6 +151,7 @@ def transfer_command(
     model: options.Model = "mutation",
     base_url: options.BaseUrl = None,
     price: money.Price = None,
+    warn_above: money.WarnAbove = money.WARN_ABOVE,
     tokens: options.Tokens = None,
     dollars: options.Dollars = None,
     wall: options.Wall = None,
@@ -176,7 +179,7 @@ def transfer_command(
         slots=slots,
         allow_weak_sandbox=weak,
     )
-    execute(config, store, json)
+    execute(config, store, json, warn_above)
 
 
 def resume_command(
@@ -200,8 +203,12 @@ def resume_command(
     _print(result, progress.seconds, json)
 
 
-def execute(config: RunConfig, store: str, json: bool) -> None:
-    """Start a run, show its progress, and print what came of it."""
+def execute(config: RunConfig, store: str, json: bool, warn_above: float) -> None:
+    """Start a run, show its progress, and print what came of it; or only estimate it."""
+    if estimates.are_wanted():
+        estimates.print_estimate(config, store, json)
+        return
+    estimates.warn(config, store, warn_above)
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
     with Progress() as progress, _stopping(progress) as stop:
         result = start(
