@@ -93,6 +93,7 @@ def test_the_list_says_what_can_be_used_now(
         "mutation",
         "mutation-first-order",
         "openai/NAME",
+        "local/PATH.gguf",
         "NAME:0.7,OTHER:0.3",
     ]
     assert forms["mutation"].usable

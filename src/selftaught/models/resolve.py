@@ -7,6 +7,8 @@ import msgspec
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
 from selftaught.models.failures import KEY_VARIABLE, shown_url
+from selftaught.models.local import EXTRA, LocalModel, is_installed
+from selftaught.models.local import PREFIX as LOCAL
 from selftaught.models.mix import MixedModel, parse_mix
 from selftaught.models.openai_compatible import (
     OPENAI_URL,
@@ -46,8 +48,8 @@ def resolve_model(
     """Return what answers under a name.
 
     Args:
-        name: `mutation`, `mutation-first-order`, `openai/NAME`, or several of these as a mix, as
-            in `openai/NAME:0.7,openai/OTHER:0.3`.
+        name: `mutation`, `mutation-first-order`, `openai/NAME`, `local/PATH.gguf`, or several of
+            these as a mix, as in `openai/NAME:0.7,openai/OTHER:0.3`.
         base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
             the environment, else OpenAI's own.
         environment: where keys are looked up, usually `os.environ`.
@@ -63,7 +65,7 @@ def resolve_model(
         models = [
             resolve_model(
                 part.name,
-                base_url=None if part.name.startswith("mutation") else base_url,
+                base_url=None if part.name.startswith(("mutation", LOCAL)) else base_url,
                 environment=environment,
                 settings=settings,
                 on_wait=on_wait,
@@ -72,12 +74,14 @@ def resolve_model(
         ]
         weights = [part.weight for part in parts]
         return MixedModel(name, list(zip(models, weights, strict=True)))
-    if name in ("mutation", "mutation-first-order"):
+    if name in ("mutation", "mutation-first-order") or name.startswith(LOCAL):
         if base_url is not None:
             raise UsageError(
                 f"A base URL has no meaning for {name!r}, which asks no server. "
                 f"Leave it out, or name a model of the server as {_OPENAI}NAME."
             )
+        if name.startswith(LOCAL):
+            return LocalModel(name, settings or ModelSettings(), on_wait=on_wait)
         # Imported late: whoever asks an endpoint does not wait for the edit operators.
         from selftaught.mutation.proposer import MutationProposer
 
@@ -128,6 +132,14 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
             meaning="the model NAME of OpenAI or of any OpenAI-compatible server",
             usable=has_key or url is not None,
             remark=remark,
+        ),
+        ModelForm(
+            form=f"{LOCAL}PATH.gguf",
+            meaning="the model in a file, computed on this machine",
+            usable=is_installed(),
+            remark="no key and no server needed"
+            if is_installed()
+            else f"needs pip install '{EXTRA}'",
         ),
         ModelForm(
             form="NAME:0.7,OTHER:0.3",
