@@ -165,7 +165,7 @@ def test_json_is_one_document_on_stdout_for_every_command(folder: Path) -> None:
     assert one["row"]["command"].startswith("selftaught improve")  # type: ignore[index,call-overload]
     assert export["file"] == "out.py"  # type: ignore[index,call-overload]
     assert len(tasks) >= 8  # type: ignore[arg-type]
-    assert (len(improvers), len(models)) == (12, 5)  # type: ignore[arg-type]
+    assert (len(improvers), len(models)) == (12, 6)  # type: ignore[arg-type]
     assert len(new["files"]) == 5  # type: ignore[index,call-overload]
     assert check["passed"] is doctor["safe"] is True  # type: ignore[index,call-overload]
 

@@ -95,6 +95,7 @@ def test_the_list_says_what_can_be_used_now(
         "openai/NAME",
         "local/PATH.gguf",
         "NAME:0.7,OTHER:0.3",
+        "bandit(NAME,OTHER)",
     ]
     assert forms["mutation"].usable
     assert "no language model" in forms["mutation"].meaning

@@ -107,7 +107,8 @@ def estimate(
         prompt = calls * _Range(length, length, LONG_PROMPT * length * config.budget.responses)
         size = habits.tokens_per_response
         answer = responses * _Range(min(size, cap), min(size, cap), cap)
-    weights = {part.name: part.weight for part in parse_mix(config.model)} or {config.model: 1.0}
+    weights = dict.fromkeys(tariff.prices, 1.0)
+    weights |= {part.name: part.weight for part in parse_mix(config.model)}
 
     def amount(which: str) -> Amount:
         n, prompts, answers = (getattr(one, which) for one in (calls, prompt, answer))

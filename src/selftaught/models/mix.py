@@ -14,6 +14,8 @@ import msgspec
 from selftaught.errors import UsageError
 from selftaught.language_model import Answer, LanguageModel, Request
 
+_BANDIT = "bandit("
+
 
 class Part(msgspec.Struct, frozen=True):
     """One model of a mix: its name, as after `--model`, and its weight above 0."""
@@ -28,7 +30,7 @@ def parse_mix(name: str) -> tuple[Part, ...]:
     Raises:
         UsageError: it has a comma and is no mix either.
     """
-    if "," not in name:
+    if "," not in name or name.startswith(_BANDIT):
         return ()
     parts = []
     for text in name.split(","):
@@ -49,9 +51,26 @@ def parse_mix(name: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def parse_bandit(name: str) -> tuple[str, ...]:
+    """Read `bandit(openai/a,openai/b)`; another name has no parts.
+
+    Raises:
+        UsageError: it begins so and is no bandit.
+    """
+    if not name.startswith(_BANDIT):
+        return ()
+    names = tuple(part.strip() for part in name.removeprefix(_BANDIT).removesuffix(")").split(","))
+    if not name.endswith(")") or len(set(names)) < max(2, len(names)) or not all(names):
+        raise UsageError(
+            f"{name!r} is no bandit over models: it names each of two or more once, as in "
+            "'bandit(openai/NAME,openai/OTHER)'."
+        )
+    return names
+
+
 def members(name: str) -> tuple[str, ...]:
-    """The models behind a name: the parts of a mix, else the name itself."""
-    return tuple(part.name for part in parse_mix(name)) or (name,)
+    """The models behind a name: the parts of a mix or a bandit, else the name itself."""
+    return parse_bandit(name) or tuple(part.name for part in parse_mix(name)) or (name,)
 
 
 class MixedModel:
@@ -79,7 +98,7 @@ class MixedModel:
         """
         model = self._drawn(request, seed, occurrence)
         answer = model.respond(request, seed=seed, occurrence=occurrence, key=key)
-        return msgspec.structs.replace(answer, model=answer.model or model.name)
+        return msgspec.structs.replace(answer, model=model.name)
 
     def close(self) -> None:
         """Close the models that can be closed."""

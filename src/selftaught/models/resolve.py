@@ -6,10 +6,11 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
+from selftaught.models.bandit import BanditModel
 from selftaught.models.failures import KEY_VARIABLE, shown_url
 from selftaught.models.local import EXTRA, LocalModel, is_installed
 from selftaught.models.local import PREFIX as LOCAL
-from selftaught.models.mix import MixedModel, parse_mix
+from selftaught.models.mix import MixedModel, members, parse_mix
 from selftaught.models.openai_compatible import (
     OPENAI_URL,
     OnWait,
@@ -49,7 +50,8 @@ def resolve_model(
 
     Args:
         name: `mutation`, `mutation-first-order`, `openai/NAME`, `local/PATH.gguf`, or several of
-            these as a mix, as in `openai/NAME:0.7,openai/OTHER:0.3`.
+            these as a mix, as in `openai/NAME:0.7,openai/OTHER:0.3`, or as a bandit, as in
+            `bandit(openai/NAME,openai/OTHER)`.
         base_url: the address of an OpenAI-compatible endpoint; None takes OPENAI_BASE_URL from
             the environment, else OpenAI's own.
         environment: where keys are looked up, usually `os.environ`.
@@ -60,19 +62,21 @@ def resolve_model(
         UsageError: there is no such form of name, or the address is none.
         ModelRefused: a key is missing or cannot be sent.
     """
-    parts = parse_mix(name)
-    if parts:
+    names = members(name)
+    if names != (name,):
         models = [
             resolve_model(
-                part.name,
-                base_url=None if part.name.startswith(("mutation", LOCAL)) else base_url,
+                one,
+                base_url=None if one.startswith(("mutation", LOCAL)) else base_url,
                 environment=environment,
                 settings=settings,
                 on_wait=on_wait,
             )
-            for part in parts
+            for one in names
         ]
-        weights = [part.weight for part in parts]
+        weights = [part.weight for part in parse_mix(name)]
+        if not weights:
+            return BanditModel(name, models)
         return MixedModel(name, list(zip(models, weights, strict=True)))
     if name in ("mutation", "mutation-first-order") or name.startswith(LOCAL):
         if base_url is not None:
@@ -144,6 +148,12 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
         ModelForm(
             form="NAME:0.7,OTHER:0.3",
             meaning="several models by weight, drawn for each call",
+            usable=True,
+            remark="usable where each of them is",
+        ),
+        ModelForm(
+            form="bandit(NAME,OTHER)",
+            meaning="several models, drawn by what their programs score for the money",
             usable=True,
             remark="usable where each of them is",
         ),

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from selftaught.anytime import activities
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
+    AnyEvent,
     Attempted,
     MetaEvaluated,
     Paused,
@@ -25,6 +26,7 @@ from selftaught.events import (
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
+from selftaught.models.bandit import OBSERVED, BanditModel
 from selftaught.models.broker import Broker
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
@@ -64,6 +66,7 @@ class Execution:
         )
         check_dollars(self.tariff, config.limits)
         self._closes_model = model is None
+        self._observe: Callable[[AnyEvent], None] = lambda event: None
         self.model = model or resolve_model(
             config.model,
             base_url=config.base_url,
@@ -80,6 +83,10 @@ class Execution:
         result = Run(id=journal.run, config=config)
         self._journal = journal
         self.account.record(journal.tokens, journal.dollars)
+        if isinstance(self.model, BanditModel):
+            for event in journal.events(OBSERVED):
+                self.model.observe(event)
+            self._observe = self.model.observe
         if journal.recorded:
             journal.record(RunResumed(recorded=journal.recorded))
         else:
@@ -262,6 +269,11 @@ class Execution:
             )
         if early is not None:
             raise early
+
+    def on_event(self, event: AnyEvent) -> None:
+        """Tell who wants to know of an event that has been recorded."""
+        self._observe(event)
+        self.watch.on_event(event)
 
     def _close_model(self) -> None:
         close = getattr(self.model, "close", None)

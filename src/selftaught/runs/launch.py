@@ -95,7 +95,7 @@ def start(
     with SQLiteStore.open(store, writable=True) as opened:
         execution = Execution(config, watch or Watch(), stop, environment, model)
         run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        return execution.go(Journal(opened, run_id, on_event=execution.on_event))
 
 
 def resume(
@@ -130,4 +130,4 @@ def resume(
                     "Restore its files, or start a new run."
                 )
         execution = Execution(config, watch or Watch(), stop, environment, model)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
+        return execution.go(Journal(opened, run_id, on_event=execution.on_event))
