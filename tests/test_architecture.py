@@ -13,7 +13,7 @@ LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
     {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
-    {"sandbox", "store", "mutation", "models", "pools"},
+    {"sandbox", "store", "mutation", "models", "pools", "tracing"},
     {"runs", "history", "costs", "recorded_habits", "estimate", "task_check"},
     {"cli", "testing", "__main__"},
 ]

@@ -20,6 +20,7 @@ from selftaught.language_model import Answer, LanguageModel, Request, Usage
 from selftaught.models.tariff import Tariff
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
+from selftaught.tracing import Tracing, answered
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -41,6 +42,7 @@ class Broker:
         account: the run's spending; of a resumed run it holds what was recorded as paid.
         check: raises where the run is told to stop; asked before anything new is.
         tariff: what calls may cost and did cost.
+        tracing: makes a span of each call.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Broker:
         account: RunAccount,
         check: Callable[[], None],
         tariff: Tariff,
+        tracing: Tracing | None = None,
     ) -> None:
         self._model = model
         self._journal = journal
         self._account = account
         self._check = check
         self._tariff = tariff
+        self._tracing = tracing or Tracing()
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self.live_calls = 0
@@ -96,13 +100,15 @@ class Broker:
         started = time.monotonic()
         token = _under_way.set(call)
         try:
-            answer = self._model.respond(
-                request,
-                seed=seed,
-                occurrence=occurrence,
-                key=f"{self._journal.run}/{job}/{request.content_hash}/{occurrence}",
-            )
-            answer = self._tariff.priced(answer)
+            with self._tracing.call(job, request, self._model.name) as span:
+                answer = self._model.respond(
+                    request,
+                    seed=seed,
+                    occurrence=occurrence,
+                    key=f"{self._journal.run}/{job}/{request.content_hash}/{occurrence}",
+                )
+                answer = self._tariff.priced(answer)
+                answered(span, answer, self._model.name)
             lost = once * answer.lost_requests
             actual = _spent(answer.usage) + lost
             self._record(job, request, occurrence, answer, lost, time.monotonic() - started)

@@ -38,6 +38,7 @@ from selftaught.runs.result import Run, Watch
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.task import Task
+from selftaught.tracing import TracedPool, tracing_of
 
 
 class Execution:
@@ -75,10 +76,17 @@ class Execution:
             on_wait=self._waited,
         )
         self.account = RunAccount(config.limits)
+        self.tracing = tracing_of(environment)
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def go(self, journal: Journal) -> Run:
         """Do what the configuration says and record how it ended."""
+        with self.tracing.run(journal.run, self.config.command):
+            result = self._go(journal)
+            self.tracing.status(result.status)
+            return result
+
+    def _go(self, journal: Journal) -> Run:
         config = self.config
         result = Run(id=journal.run, config=config)
         self._journal = journal
@@ -93,7 +101,7 @@ class Execution:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
-        broker = Broker(self.model, journal, self.account, self._check, self.tariff)
+        broker = Broker(self.model, journal, self.account, self._check, self.tariff, self.tracing)
         self._broker = broker
         try:
             pool = LocalPool(
@@ -101,7 +109,7 @@ class Execution:
                 allow_weak_sandbox=config.allow_weak_sandbox,
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
-            recorded = RecordedPool(pool, journal, self._check)
+            recorded = RecordedPool(TracedPool(pool, self.tracing), journal, self._check)
             _COMMANDS[config.command](self, result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
@@ -161,6 +169,9 @@ class Execution:
 
         def on_round(one: algorithm.Round) -> None:
             result.rounds.append(one)
+            self.tracing.round_ended(one.accepted)
+            if one.number < config.rounds:
+                self.tracing.round_begins(one.number + 1)
             journal.record_once(
                 RoundEnded(
                     round=one.number,
@@ -173,6 +184,7 @@ class Execution:
             self.watch.on_round(one)
 
         seed_improver = Solution(config.improvers[0][1], ENTRY_POINT)
+        self.tracing.round_begins(0)
         algorithm.self_taught_optimizer(
             seed_improver,
             meta,
