@@ -13,8 +13,8 @@ LAYERS = [
     {"version", "errors", "fences", "solution", "budget", "statistics"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
     {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
-    {"sandbox", "store", "mutation", "models", "pools", "tracing"},
-    {"runs", "history", "costs", "recorded_habits", "estimate", "task_check"},
+    {"sandbox", "store", "mutation", "models", "pools"},
+    {"runs", "history", "task_check"},
     {"cli", "testing", "__main__"},
 ]
 # Mechanism builds on the words and the domain only; the algorithm knows no mechanism.

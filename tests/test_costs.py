@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from selftaught.cli import app
-from selftaught.costs import AFTERWARDS, Costs, read_costs
 from selftaught.events import Answered, RoundEnded, RunEnded, RunStarted, Unanswered
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, ModelSettings, Usage
 from selftaught.mutation.proposer import MutationProposer
 from selftaught.runs.config import RunConfig
+from selftaught.runs.costs import AFTERWARDS, Costs, read_costs
 from selftaught.runs.launch import start
 from selftaught.store.sqlite import SQLiteStore
 

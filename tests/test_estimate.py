@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from selftaught.budget import Budget, RunLimits
 from selftaught.cli import app
-from selftaught.estimate import PROMPT_TOKENS, Estimate, estimate
 from selftaught.improver import load_improver
 from selftaught.language_model import ModelSettings
 from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS
 from selftaught.runs.config import RunConfig
+from selftaught.runs.estimate import PROMPT_TOKENS, Estimate, estimate
 from selftaught.runs.launch import start
 from selftaught.store.sqlite import SQLiteStore
 

@@ -10,15 +10,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from selftaught import tracing
 from selftaught.budget import Budget
 from selftaught.errors import ModelRefused
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, ModelSettings, Usage
+from selftaught.models import tracing
+from selftaught.models.tracing import Tracing, tracing_of
 from selftaught.mutation.proposer import MutationProposer
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import start
-from selftaught.tracing import Tracing, tracing_of
 
 
 class Paid:
@@ -154,7 +154,7 @@ def test_nothing_is_made_without_an_endpoint_or_the_extra(monkeypatch: pytest.Mo
 
 def test_a_run_without_an_endpoint_imports_no_opentelemetry() -> None:
     program = (
-        "import sys\nfrom selftaught.tracing import Tracing, tracing_of\n"
+        "import sys\nfrom selftaught.models.tracing import Tracing, tracing_of\n"
         "made = tracing_of({})\nwith made.run('r', 'run'):\n    made.round_begins(0)\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )

@@ -10,8 +10,8 @@ import msgspec
 
 from selftaught.cli import money, screen
 from selftaught.errors import StoreError
-from selftaught.estimate import Amount, Estimate, estimate
 from selftaught.runs.config import RunConfig, check_config
+from selftaught.runs.estimate import Amount, Estimate, estimate
 from selftaught.store.sqlite import SQLiteStore
 
 _wanted: ContextVar[bool] = ContextVar("_wanted", default=False)

@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from selftaught.cli import screen
-from selftaught.costs import Cost, Costs
 from selftaught.errors import UsageError
 from selftaught.language_model import ModelSettings
+from selftaught.runs.costs import Cost, Costs
 
 Price = Annotated[
     str | None,

@@ -10,9 +10,9 @@ from rich.table import Table
 
 import selftaught.cli.options as options
 from selftaught.cli import money, screen
-from selftaught.costs import read_costs
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
+from selftaught.runs.costs import read_costs
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.utility import Returned, kind
 

@@ -18,9 +18,9 @@ from selftaught.errors import ModelError, RequestRejected, RunBudgetSpent
 from selftaught.events import Answered, Paused, Unanswered
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
 from selftaught.models.tariff import Tariff
+from selftaught.models.tracing import Tracing, answered
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
-from selftaught.tracing import Tracing, answered
 
 
 class _Call(msgspec.Struct, frozen=True):

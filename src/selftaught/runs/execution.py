@@ -30,15 +30,16 @@ from selftaught.models.bandit import OBSERVED, BanditModel
 from selftaught.models.broker import Broker
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
+from selftaught.models.tracing import tracing_of
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
+from selftaught.pools.traced import TracedPool
 from selftaught.runs.config import RunConfig
 from selftaught.runs.result import Run, Watch
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.task import Task
-from selftaught.tracing import TracedPool, tracing_of
 
 
 class Execution:

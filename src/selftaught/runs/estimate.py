@@ -13,8 +13,8 @@ from selftaught.improver import ENTRY_POINT, improver_names, load_improver
 from selftaught.language_model import Usage
 from selftaught.models.mix import parse_mix
 from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS, limited, tariff_of
-from selftaught.recorded_habits import Habits, measured_habits
 from selftaught.runs.config import RunConfig
+from selftaught.runs.habits import Habits, measured_habits
 from selftaught.solution import Solution
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.transfer import REFERENCES

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from selftaught.language_model import Answer, Request
-from selftaught.pool import ImproveJob, Pool, ScoreJob
-from selftaught.utility import Outcome, kind
+from selftaught.pool import ImproveJob
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -162,31 +161,6 @@ class Tracing:
         return tracer.start_span(name, context=context, attributes=attributes, **more)
 
 
-class TracedPool:
-    """Implements `selftaught.pool.Pool` over another pool, with a span for each improve job."""
-
-    def __init__(self, pool: Pool, tracing: Tracing) -> None:
-        self.slots = pool.slots
-        self._pool = pool
-        self._tracing = tracing
-
-    def score(self, job: ScoreJob) -> Outcome:
-        """Score a program; there are too many for a span each."""
-        return self._pool.score(job)
-
-    def improve(self, job: ImproveJob) -> Outcome:
-        """Run an improver within a span."""
-        with self._tracing.job(job) as span:
-            outcome = self._pool.improve(job)
-            if span is not None:
-                span.set_attribute(OUTCOME, kind(outcome))
-            return outcome
-
-    def close(self) -> None:
-        """Close the pool beneath."""
-        self._pool.close()
-
-
 def answered(span: "Span | None", answer: Answer, model: str) -> None:
     """Note on a span what came of a call; None is no span."""
     if span is None:
@@ -204,6 +178,12 @@ def answered(span: "Span | None", answer: Answer, model: str) -> None:
     )
     if usage.dollars is not None:
         span.set_attribute(DOLLARS, usage.dollars)
+
+
+def ended(span: "Span | None", outcome: str) -> None:
+    """Note on a span the kind of outcome that a job had; None is no span."""
+    if span is not None:
+        span.set_attribute(OUTCOME, outcome)
 
 
 def tracing_of(environment: Mapping[str, str]) -> Tracing:
