@@ -9,7 +9,7 @@ from selftaught.errors import UsageError
 from selftaught.events import Answered
 from selftaught.improver import load_improver
 from selftaught.language_model import Request
-from selftaught.models.mix import MixedModel, Part, members, parse_mix
+from selftaught.models.mix import MixedModel, Part, is_mutation, members, parse_mix
 from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.models.resolve import resolve_model
 from selftaught.runs.config import RunConfig
@@ -67,6 +67,13 @@ def test_a_mix_is_written_with_weights() -> None:
     assert parts == (Part("openai/llama3:8b", 0.5), Part("local/a.gguf", 2.0))
     assert parse_mix("openai/llama3:8b") == ()
     assert members("mutation") == ("mutation",)
+
+
+def test_it_is_mutation_only_where_no_language_model_can_answer() -> None:
+    for name in ("mutation", "mutation-first-order:1,mutation:2", "bandit(mutation,mutation-x)"):
+        assert is_mutation(name)
+    for name in ("openai/mutation", "mutation:1,openai/a:1", "bandit(mutation,openai/a)"):
+        assert not is_mutation(name)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import msgspec
 
 from selftaught.cli import money, screen
 from selftaught.errors import StoreError
+from selftaught.models.mix import is_mutation
 from selftaught.runs.config import RunConfig, check_config
 from selftaught.runs.estimate import Amount, Estimate, estimate
 from selftaught.store.sqlite import SQLiteStore
@@ -58,7 +59,7 @@ def print_estimate(config: RunConfig, store: str, json: bool) -> None:
 
 def warn(config: RunConfig, store: str, warn_above: float) -> None:
     """Say on stderr where a run is expected to cost more than a threshold in dollars."""
-    if config.model.startswith("mutation") and "," not in config.model:
+    if is_mutation(config.model):
         return
     found = _estimate(config, store)
     expected, high = found.expected.dollars, found.high.dollars

@@ -11,6 +11,7 @@ import selftaught.improvement as improvement
 import selftaught.transfer as transfer
 from selftaught.cli.screen import MUTATION_BANNER, err, shown
 from selftaught.events import Answered, AnyEvent, Attempted, Evaluated, Paused, Requested
+from selftaught.models.mix import is_mutation
 from selftaught.runs.config import RunConfig
 from selftaught.runs.result import Watch
 from selftaught.solution import Solution
@@ -58,7 +59,7 @@ class Progress:
             err.print(f"[dim]{self.seconds:6.1f} s[/dim]  {text}")
 
     def _began(self, run_id: str, config: RunConfig) -> None:
-        if config.model.startswith("mutation"):
+        if is_mutation(config.model):
             err.print(f"[yellow]{MUTATION_BANNER}[/yellow]")
         tasks = ", ".join(config.tasks or config.held_out)
         self.say(f"run [bold]{run_id}[/bold]: {config.command} {tasks}, seed {config.seed}")

@@ -19,6 +19,7 @@ from selftaught.errors import Interrupted
 from selftaught.improvement import best
 from selftaught.improver import load_improver
 from selftaught.language_model import ModelSettings
+from selftaught.models.mix import is_mutation
 from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run
@@ -257,7 +258,7 @@ def _print(run: Run, seconds: float, json: bool) -> None:
 
 def _print_tables(run: Run, seconds: float) -> None:
     out = screen.out
-    if run.config.model.startswith("mutation"):
+    if is_mutation(run.config.model):
         out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
     if run.rounds:
         out.print(screen.rounds_table(run.rounds))

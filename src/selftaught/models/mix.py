@@ -15,6 +15,7 @@ from selftaught.errors import UsageError
 from selftaught.language_model import Answer, LanguageModel, Request
 
 _BANDIT = "bandit("
+_MUTATION = "mutation"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -71,6 +72,11 @@ def parse_bandit(name: str) -> tuple[str, ...]:
 def members(name: str) -> tuple[str, ...]:
     """The models behind a name: the parts of a mix or a bandit, else the name itself."""
     return parse_bandit(name) or tuple(part.name for part in parse_mix(name)) or (name,)
+
+
+def is_mutation(name: str) -> bool:
+    """Whether all that answers under a name is the mutation proposer, no language model."""
+    return all(one.startswith(_MUTATION) for one in members(name))
 
 
 class MixedModel:

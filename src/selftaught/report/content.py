@@ -10,6 +10,7 @@ from selftaught.events import Requested, evaluation_key
 from selftaught.improvement import PHASE, best
 from selftaught.improver import ENTRY_POINT
 from selftaught.meta_utility import job_key
+from selftaught.models.mix import is_mutation
 from selftaught.report.figures import Interval, Point, Series, interval_chart, line_chart
 from selftaught.report.lineage import lineage_figure
 from selftaught.report.tables import Table, tables_of
@@ -106,7 +107,7 @@ def gather(store: SQLiteStore, run_id: str) -> Report:
         verdicts=tuple(_verdicts(run)),
         sections=tuple(s for s in sections if s.figures or s.tables or s.programs or s.sentences),
         facts=tuple(_facts(run, row)),
-        is_mutation=config.model.startswith("mutation"),
+        is_mutation=is_mutation(config.model),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from selftaught.improver import ENTRY_POINT, improver_names, load_improver
 from selftaught.language_model import Usage
-from selftaught.models.mix import parse_mix
+from selftaught.models.mix import is_mutation, parse_mix
 from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS, limited, tariff_of
 from selftaught.runs.config import RunConfig
 from selftaught.runs.habits import Habits, measured_habits
@@ -25,7 +25,6 @@ PROMPT_TOKENS = 1_500
 RESPONSE_TOKENS = 800
 # Improvers may show several programs at once.
 LONG_PROMPT = 4
-_MUTATION = "mutation"
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +91,7 @@ def estimate(
     tariff = tariff_of(
         config.model, base_url=config.base_url, environment=environment, settings=settings
     )
-    is_mutation = all(name.startswith(_MUTATION) for name in tariff.prices)
+    asks_nobody = is_mutation(config.model)
     habits = _assumed(config)
     if store is not None:
         habits = measured_habits(store, config.model, habits)
@@ -102,7 +101,7 @@ def estimate(
     )
     cap = settings.max_output_tokens or DEFAULT_OUTPUT_TOKENS
     prompt, answer = _NONE, _NONE
-    if not is_mutation:
+    if not asks_nobody:
         length = habits.prompt_tokens_per_call
         prompt = calls * _Range(length, length, LONG_PROMPT * length * config.budget.responses)
         size = habits.tokens_per_response
@@ -144,7 +143,7 @@ def estimate(
         expected=amount("expected"),
         high=amount("high"),
         unpriced=tuple(tariff.unknown),
-        basis=tuple(_basis(config, habits, is_mutation, settings.max_output_tokens)),
+        basis=tuple(_basis(config, habits, asks_nobody, settings.max_output_tokens)),
     )
 
 
@@ -223,7 +222,7 @@ def _within(config: RunConfig, amount: Amount) -> Amount:
 def _basis(
     config: RunConfig,
     habits: Habits,
-    is_mutation: bool,
+    asks_nobody: bool,
     max_output_tokens: int | None,
 ) -> list[str]:
     told = [
@@ -232,7 +231,7 @@ def _basis(
     ]
     if config.command == "run":
         told.append(f"{habits.candidates_per_round:.1f} improvers measured a round")
-    if not is_mutation:
+    if not asks_nobody:
         told.append(f"{habits.prompt_tokens_per_call:,.0f} tokens a prompt")
         told.append(f"{habits.tokens_per_response:,.0f} tokens a response")
     where = (
@@ -241,7 +240,7 @@ def _basis(
         else f"Expected, assumed since no run of {config.model} is recorded"
     )
     lines = [f"{where}: {', '.join(told)}."]
-    if not is_mutation:
+    if not asks_nobody:
         cap = max_output_tokens or DEFAULT_OUTPUT_TOKENS
         kind = "the limit" if max_output_tokens else "assumed, since no limit is set"
         lines.append(
