@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from selftaught.errors import Interrupted, ModelUnreachable, RequestRejected, Ru
 from selftaught.events import Answered, Unanswered
 from selftaught.language_model import Answer, Request, Usage
 from selftaught.models.broker import Broker
+from selftaught.models.lost import note_lost_request
 from selftaught.models.prices import flat
 from selftaught.models.side_by_side import side_by_side
 from selftaught.models.tariff import MESSAGE_OVERHEAD_TOKENS, Tariff
@@ -47,7 +49,6 @@ class Spendthrift:
     def __init__(self, price, cap, *, at_cap, trouble, seed, latency_s):
         self.price, self.cap, self.at_cap, self.trouble = price, cap, at_cap, trouble
         self.latency_s = latency_s
-        self.on_retry = lambda: None
         self.tokens, self.dollars, self.most_at_once = 0, 0.0, 0
         self._at_once = 0
         self._random = random.Random(seed)
@@ -64,23 +65,18 @@ class Spendthrift:
                 self._at_once -= 1
 
     def _respond(self, request):
-        lost = 0
         for attempt in range(4):
             usage = self._bill(request)
             with self._lock:
                 dice = self._random.random()
             if dice > self.trouble:
                 texts = ("",) * request.n_responses
-                return Answer(texts=texts, usage=usage, attempts=1 + lost, lost_requests=lost)
-            lost += 1
+                return Answer(texts=texts, usage=usage, attempts=1 + attempt)
+            # In a thread of its own, as a model does it that asks for responses one by one.
+            side_by_side([partial(note_lost_request, request.n_responses), lambda: None], 2)
             if dice < 0.1 * self.trouble:
                 break
-            if attempt < 3:
-                # As a model does it that asks for several responses one by one.
-                side_by_side([self.on_retry, lambda: None], 2)
-        failure = ModelUnreachable("the line is dead")
-        failure.lost_requests = lost
-        raise failure
+        raise ModelUnreachable("the line is dead")
 
     def _bill(self, request):
         with self._lock:
@@ -105,7 +101,6 @@ def spend_all(model, limits, *, calls, largest):
     account, notes = RunAccount(limits), Notes()
     tariff = Tariff(asked=model.name, prices={model.name: model.price}, max_output_tokens=model.cap)
     broker = Broker(model, notes, account, lambda: None, tariff)
-    model.on_retry = broker.on_retry
 
     def ask(number):
         request = Request(
@@ -248,8 +243,11 @@ def test_a_rejected_request_costs_nothing_and_a_lost_one_all_it_may() -> None:
     class Failing:
         name, is_language_model = "failing", True
         error: Exception
+        lost = 0
 
         def respond(self, request, *, seed, occurrence, key):
+            for _ in range(self.lost):
+                note_lost_request(1)
             raise self.error
 
     model, account, notes = Failing(), RunAccount(RunLimits(tokens=10_000)), Notes()
@@ -260,8 +258,7 @@ def test_a_rejected_request_costs_nothing_and_a_lost_one_all_it_may() -> None:
     with pytest.raises(RequestRejected):
         broker("job", request, 0)
     assert account.tokens == 0
-    model.error = ModelUnreachable("lost")
-    model.error.lost_requests = 2
+    model.error, model.lost = ModelUnreachable("lost"), 2
     with pytest.raises(ModelUnreachable):
         broker("job", request, 0)
     assert account.tokens == 2 * (500 + 8 + 2 * MESSAGE_OVERHEAD_TOKENS)

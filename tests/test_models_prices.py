@@ -217,3 +217,30 @@ def test_a_call_that_is_sent_again_sets_more_aside(toy_folder: Path, tmp_path: P
         assert 20_000 >= run.spent["tokens"] > 0
         resume("latest", store, environment={})
         assert len(server.log) == asked
+
+
+def test_a_refused_request_costs_nothing_and_a_useless_answer_what_it_may(
+    toy_folder: Path, tmp_path: Path
+) -> None:
+    from selftaught.testing import Fault, HttpError
+
+    for fault, is_lost in ((HttpError(429), False), (Fault.EMPTY_BODY, True)):
+        store = str(tmp_path / f"{is_lost}.db")
+        with LoopbackServer(
+            lambda received, index: PROGRAM,
+            faults=lambda number, body, fault=fault: fault if number == 1 else None,
+        ) as server:
+            asking = config(
+                toy_folder,
+                base_url=server.url,
+                model_settings=ModelSettings(max_output_tokens=100),
+                limits=RunLimits(tokens=500_000),
+            )
+            run = start(asking, store, environment={})
+        assert run.status == "done"
+        recorded = answers(store)
+        assert (recorded[0].lost_tokens > 100) is is_lost
+        assert all(event.lost_tokens == 0 for event in recorded[1:])
+        assert run.spent["tokens"] == sum(
+            e.prompt_tokens + e.completion_tokens + e.lost_tokens for e in recorded
+        )

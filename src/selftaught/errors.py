@@ -45,14 +45,7 @@ class StoreError(SelftaughtError):
 
 
 class ModelError(SelftaughtError):
-    """The language model cannot answer.
-
-    Attributes:
-        lost_requests: requests that were sent and may have been paid for, without an answer: they
-            ran into the time limit, or what came back was of no use.
-    """
-
-    lost_requests: int = 0
+    """The language model cannot answer."""
 
 
 class ModelUnreachable(ModelError):

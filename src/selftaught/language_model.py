@@ -81,8 +81,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         truncated: indices of responses that were cut at the output limit.
         model: who answered, where that is not the model that was asked: one of a mix.
         attempts: requests sent for it, repetitions included.
-        lost_requests: of these, such as may have been paid for though no answer came of them;
-            their tokens are not in `usage`.
     """
 
     texts: tuple[str, ...]
@@ -90,7 +88,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     truncated: tuple[int, ...] = ()
     model: str = ""
     attempts: int = 1
-    lost_requests: int = 0
 
 
 @runtime_checkable

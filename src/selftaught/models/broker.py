@@ -9,28 +9,32 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextvars import ContextVar
 
 import msgspec
 
 from selftaught.budget import Reservation, RunAccount, Spending
-from selftaught.errors import ModelError, RequestRejected, RunBudgetSpent
+from selftaught.errors import Interrupted, ModelError, RequestRejected, RunBudgetSpent
 from selftaught.events import Answered, Paused, Unanswered
 from selftaught.language_model import Answer, LanguageModel, Request, Usage
+from selftaught.models.lost import lost_requests_told_to
 from selftaught.models.tariff import Tariff
 from selftaught.models.tracing import Tracing, answered
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
 
 
-class _Call(msgspec.Struct, frozen=True):
-    """A call under way: what sending it once may cost, and what is set aside for it."""
+class _Call:
+    """A call under way: what is set aside for it, and what its failed requests may have cost."""
 
-    once: Spending
-    reservation: Reservation
+    def __init__(self, reservation: Reservation) -> None:
+        self.reservation = reservation
+        self.lost = Spending()
+        self._lock = threading.Lock()
 
-
-_under_way: ContextVar[_Call | None] = ContextVar("_under_way", default=None)
+    def lose(self, amount: Spending) -> None:
+        """Count what a failed request may have cost."""
+        with self._lock:
+            self.lost += amount
 
 
 class Broker:
@@ -93,14 +97,20 @@ class Broker:
         return self._ask(job, request, seed, occurrence)
 
     def _ask(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:
-        free = Spending()
-        once = self._tariff.worst(request) if self._model.is_language_model else free
-        call = _Call(once, self._account.reserve(once, self._check))
-        actual = free
+        call = _Call(self._account.reserve(self._worst(request), self._check))
+        usage = Usage()
         started = time.monotonic()
-        token = _under_way.set(call)
+
+        def lose(n_responses: int) -> None:
+            lost = self._worst(msgspec.structs.replace(request, n_responses=n_responses))
+            call.lose(lost)
+            self._account.extend(call.reservation, lost, self._check)
+
         try:
-            with self._tracing.call(job, request, self._model.name) as span:
+            with (
+                lost_requests_told_to(lose),
+                self._tracing.call(job, request, self._model.name) as span,
+            ):
                 answer = self._model.respond(
                     request,
                     seed=seed,
@@ -109,39 +119,20 @@ class Broker:
                 )
                 answer = self._tariff.priced(answer)
                 answered(span, answer, self._model.name)
-            lost = once * answer.lost_requests
-            actual = _spent(answer.usage) + lost
-            self._record(job, request, occurrence, answer, lost, time.monotonic() - started)
-        except RequestRejected as rejection:
-            self._journal.record(Paused(what="rejected", detail=str(rejection)))
-            raise
-        except ModelError as failure:
-            actual = once * failure.lost_requests
-            self._record_lost(job, failure, actual)
-            raise
-        except RunBudgetSpent as spent:
-            # A failed request was not sent again for want of money; it may have to be paid.
-            actual = call.reservation.held
-            self._record_lost(job, spent, actual)
+            usage = answer.usage
+            self._record(job, request, occurrence, answer, call.lost, time.monotonic() - started)
+        except (ModelError, RunBudgetSpent, Interrupted) as failure:
+            if isinstance(failure, RequestRejected):
+                self._journal.record(Paused(what="rejected", detail=str(failure)))
+            self._record_lost(job, failure, call.lost)
             raise
         finally:
-            _under_way.reset(token)
             # After the record: whoever finds room in the account finds the answer there too.
-            self._account.settle(call.reservation, actual)
+            self._account.settle(call.reservation, _spent(usage) + call.lost)
         return answer
 
-    def on_retry(self) -> None:
-        """Set more aside for the call of this thread, which is about to be sent again.
-
-        The request before may be paid for too.
-
-        Raises:
-            RunBudgetSpent: that is more than is left for the run.
-            Interrupted: the run is told to stop.
-        """
-        call = _under_way.get()
-        if call is not None:
-            self._account.extend(call.reservation, call.once, self._check)
+    def _worst(self, request: Request) -> Spending:
+        return self._tariff.worst(request) if self._model.is_language_model else Spending()
 
     def _record_lost(self, job: str, failure: Exception, lost: Spending) -> None:
         if lost != Spending():

@@ -231,7 +231,9 @@ class ChatEndpoint:
         ):
             seconds = min(_CONNECT_S, self._timeout_s)
             return PassingTrouble(
-                f"{self.url} did not accept a connection within {seconds:g} s", _CHECK_SERVER
+                f"{self.url} did not accept a connection within {seconds:g} s",
+                _CHECK_SERVER,
+                may_be_billed=False,
             )
         return PassingTrouble(f"{self.url} did not answer within {self._timeout_s:g} s", _SLOW)
 
@@ -241,7 +243,9 @@ class ChatEndpoint:
         cause = error.__cause__ or error
         words = cleaned(str(cause), self._key) or type(cause).__name__
         if isinstance(cause, httpx2.ConnectError):
-            return PassingTrouble(f"{self.url} cannot be reached ({words})", _CHECK_SERVER)
+            return PassingTrouble(
+                f"{self.url} cannot be reached ({words})", _CHECK_SERVER, may_be_billed=False
+            )
         return PassingTrouble(f"the connection to {self.url} broke ({words})", _CHECK_SERVER)
 
     def _status_trouble(self, error: "openai.APIStatusError") -> PassingTrouble | Refusal:
@@ -254,6 +258,7 @@ class ChatEndpoint:
                 f"{self.url} answered {status}{words}",
                 advice,
                 retry_after_s(error.response.headers),
+                may_be_billed=False,
             )
         return Refusal(status, message, error.code, error.param)
 

@@ -24,13 +24,22 @@ class PassingTrouble(Exception):
         says: what happened, as a clause without a full stop.
         advice: what the user can do if it stays so.
         retry_after_s: seconds that the endpoint asked to wait, or None.
+        may_be_billed: the request may have been computed; not so where it was refused.
     """
 
-    def __init__(self, says: str, advice: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        says: str,
+        advice: str,
+        retry_after_s: float | None = None,
+        *,
+        may_be_billed: bool = True,
+    ) -> None:
         super().__init__(says)
         self.says = says
         self.advice = advice
         self.retry_after_s = retry_after_s
+        self.may_be_billed = may_be_billed
 
 
 class Refusal(Exception):

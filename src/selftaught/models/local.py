@@ -279,5 +279,4 @@ def _joined(answers: list[Answer]) -> Answer:
         ),
         truncated=tuple(index for index, answer in enumerate(answers) if answer.truncated),
         attempts=sum(answer.attempts for answer in answers),
-        lost_requests=sum(answer.lost_requests for answer in answers),
     )

@@ -19,6 +19,7 @@ from selftaught.language_model import Answer, Request, Usage
 from selftaught.models.chat_endpoint import ChatEndpoint, Completion
 from selftaught.models.endpoint_limits import EndpointLimits, may_be_about_n
 from selftaught.models.failures import PassingTrouble, Refusal, no_key, refused
+from selftaught.models.lost import note_lost_request
 from selftaught.models.side_by_side import side_by_side
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -176,6 +177,8 @@ class OpenAICompatibleModel:
             try:
                 return self._ask_adapting(exchange, first, n, key)
             except PassingTrouble as trouble:
+                if trouble.may_be_billed:
+                    note_lost_request(n)
                 if self._closing.is_set():
                     raise self._closed() from trouble
                 if attempt > self._max_retries:

@@ -57,7 +57,6 @@ class Execution:
         self.watch = watch
         self.stop = stop or threading.Event()
         self._journal: Journal | None = None
-        self._broker: Broker | None = None
         environment = os.environ if environment is None else environment
         self.tariff = tariff_of(
             config.model,
@@ -103,7 +102,6 @@ class Execution:
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
         broker = Broker(self.model, journal, self.account, self._check, self.tariff, self.tracing)
-        self._broker = broker
         try:
             pool = LocalPool(
                 config.slots,
@@ -300,8 +298,6 @@ class Execution:
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
-        if self._broker is not None and what == "model_retry":
-            self._broker.on_retry()
 
     def _candidate_tried(self, journal: Journal, program: str, attempt: Attempt) -> None:
         # A program tries the same on every instance; once tells all of it.
