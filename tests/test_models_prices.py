@@ -224,7 +224,7 @@ def test_a_refused_request_costs_nothing_and_a_useless_answer_what_it_may(
 ) -> None:
     from selftaught.testing import Fault, HttpError
 
-    for fault, is_lost in ((HttpError(429), False), (Fault.EMPTY_BODY, True)):
+    for fault, is_lost in ((HttpError(status=429), False), (Fault.EMPTY_BODY, True)):
         store = str(tmp_path / f"{is_lost}.db")
         with LoopbackServer(
             lambda received, index: PROGRAM,
