@@ -68,6 +68,10 @@ def test_a_model_is_priced_at_the_endpoint_that_answers() -> None:
     assert price("openai/gpt-5", base_url=at_home) is None
     assert price("openai/gpt-5", environment={"OPENAI_BASE_URL": at_home}) is None
     assert price("anthropic/claude-sonnet-4-5", base_url=at_home) is None
+    assert price("anthropic/claude-sonnet-4-5", environment={"OPENAI_BASE_URL": at_home})
+    there = {"ANTHROPIC_BASE_URL": at_home, "GOOGLE_GEMINI_BASE_URL": at_home}
+    assert price("anthropic/claude-sonnet-4-5", environment=there) is None
+    assert price("google/gemini-2.5-pro", environment=there) is None
 
 
 @pytest.mark.parametrize(

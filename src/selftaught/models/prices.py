@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, TieredPrices
 
 MILLION = 1_000_000
-URL_VARIABLE = "OPENAI_BASE_URL"
-_OPENAI_URL = "https://api.openai.com/v1"
+# Where a provider's models may be asked at another address, which has prices of its own.
+_URL_VARIABLES = {
+    "openai": "OPENAI_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "google": "GOOGLE_GEMINI_BASE_URL",
+}
 _FREE = ("mutation", "mutation-first-order")
 _FREE_PREFIXES = ("local/",)
 # How the price table calls a provider, where the name before the slash is another one.
@@ -110,7 +114,7 @@ def price_of(
         name: as after `--model`; of a mix one of its parts.
         base_url: of the endpoint. The same model may cost something else at another one, so the
             table is asked for this address.
-        environment: may name the endpoint of `openai/` models instead.
+        environment: may name another endpoint instead, as in OPENAI_BASE_URL.
         settings: `input_price` and `output_price` count before the table.
 
     Raises:
@@ -124,11 +128,9 @@ def price_of(
     provider, slash, model = name.partition("/")
     if not slash or not model:
         return None
-    if provider == "openai":
-        url = base_url or environment.get(URL_VARIABLE) or _OPENAI_URL
+    url = base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
+    if url is not None:
         return _from_table(model, url=url)
-    if base_url is not None:
-        return _from_table(model, url=base_url)
     return _from_table(model, provider=_PROVIDERS.get(provider, provider))
 
 
