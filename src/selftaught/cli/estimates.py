@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path
 
 import msgspec
 
@@ -13,7 +12,8 @@ from selftaught.errors import StoreError
 from selftaught.models.mix import is_mutation
 from selftaught.runs.config import RunConfig, check_config
 from selftaught.runs.estimate import Amount, Estimate, estimate
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
+from selftaught.store.opening import open_store
 
 _wanted: ContextVar[bool] = ContextVar("_wanted", default=False)
 
@@ -77,11 +77,8 @@ def _money(amount: Amount) -> str:
 
 def _estimate(config: RunConfig, store: str) -> Estimate:
     with ExitStack() as stack:
-        opened: SQLiteStore | None = None
-        if Path(store).is_file():
-            try:
-                opened = stack.enter_context(SQLiteStore.open(store, writable=False))
-            except StoreError:
-                # Starting the run says what is wrong with it.
-                opened = None
+        opened: Store | None = None
+        # What is wrong with a store, or that there is none, is said where the run is started.
+        with suppress(StoreError):
+            opened = stack.enter_context(open_store(store, writable=False, must_exist=True))
         return estimate(config, opened, os.environ)

@@ -13,7 +13,7 @@ from selftaught.cli import money, screen
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
 from selftaught.runs.costs import read_costs
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.utility import Returned, kind
 
 
@@ -29,7 +29,7 @@ def show_command(
     seed: options.Seed = 0,
 ) -> None:
     """Show what a run did or, with --costs, what it cost; or list the runs of a store."""
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         if run is None:
             rows = opened.runs()
             if json:
@@ -67,7 +67,7 @@ def export_command(
     """Write a run's improver, or its best program, as one .py file with its provenance."""
     if not file.endswith(".py"):
         raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         text = export_program(opened, run, round_)
     try:
         with Path(file).open("w" if force else "x", encoding="utf-8") as out:

@@ -12,7 +12,7 @@ from selftaught.events import Answered, RoundEnded, Unanswered
 from selftaught.improver import ENTRY_POINT, improver_names, load_improver
 from selftaught.runs.config import RunConfig, config_of
 from selftaught.solution import Solution
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 
 ROUND = "round"
 AFTERWARDS = "after the last round"
@@ -86,7 +86,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...]
 
 
-def read_costs(store: SQLiteStore, run_id: str) -> Costs:
+def read_costs(store: Store, run_id: str) -> Costs:
     """Read what a run cost, by id, unique beginning of an id, or `latest`.
 
     Raises:
@@ -142,7 +142,7 @@ def _grouped(calls: Iterable[Call], group: Callable[[Call], str]) -> tuple[Cost,
     return tuple(total(name, some) for name, some in groups.items())
 
 
-def _calls(store: SQLiteStore, run_id: str) -> list[Call]:
+def _calls(store: Store, run_id: str) -> list[Call]:
     """Every call of a run in order; a round ends before its `round_ended` is recorded."""
     ended: dict[int, RoundEnded] = {}
     waiting: list[Answered | Unanswered] = []

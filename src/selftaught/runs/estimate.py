@@ -16,7 +16,7 @@ from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS, limited, tariff_of
 from selftaught.runs.config import RunConfig
 from selftaught.runs.habits import Habits, measured_habits
 from selftaught.solution import Solution
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 from selftaught.transfer import REFERENCES
 
 # A prompt of the seed improver holds a program of 50 lines and its task; an answer is a paragraph
@@ -74,9 +74,7 @@ class _Range(msgspec.Struct, frozen=True):
 _NONE = _Range(0, 0, 0)
 
 
-def estimate(
-    config: RunConfig, store: SQLiteStore | None, environment: Mapping[str, str]
-) -> Estimate:
+def estimate(config: RunConfig, store: Store | None, environment: Mapping[str, str]) -> Estimate:
     """Estimate what a run of a configuration would take; nothing is asked.
 
     Args:

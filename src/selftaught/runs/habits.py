@@ -5,7 +5,7 @@ import msgspec
 from selftaught.events import Answered, Improved, RoundEnded
 from selftaught.improver import improver_names, load_improver
 from selftaught.meta_utility import VALIDATION
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 
 NEWEST_RUNS = 10
 
@@ -42,7 +42,7 @@ class _Tally:
         return self.sum / self.times if self.times else default
 
 
-def measured_habits(store: SQLiteStore, model: str, assumed: Habits) -> Habits:
+def measured_habits(store: Store, model: str, assumed: Habits) -> Habits:
     """Measure how much improvers asked a model for.
 
     Only the newest runs are read.
