@@ -166,7 +166,7 @@ def test_json_is_one_document_on_stdout_for_every_command(folder: Path) -> None:
     assert export["file"] == "out.py"  # type: ignore[index,call-overload]
     assert len(tasks) >= 8  # type: ignore[arg-type]
     assert len(improvers) == 12  # type: ignore[arg-type]
-    assert len(models) >= 5  # type: ignore[arg-type]
+    assert len(models) >= 8  # type: ignore[arg-type]
     assert len(new["files"]) == 5  # type: ignore[index,call-overload]
     assert check["passed"] is doctor["safe"] is True  # type: ignore[index,call-overload]
 

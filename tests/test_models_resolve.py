@@ -90,7 +90,15 @@ def test_the_list_says_what_can_be_used_now(
     base_url: str | None, environment: dict[str, str], usable: bool, remark: str
 ) -> None:
     forms = {form.form: form for form in model_names(base_url=base_url, environment=environment)}
-    assert list(forms) == ["mutation", "mutation-first-order", *HOSTED, "replay/RUN"]
+    assert list(forms) == [
+        "mutation",
+        "mutation-first-order",
+        *HOSTED,
+        "replay/RUN",
+        "local/PATH.gguf",
+        "NAME:0.7,OTHER:0.3",
+        "bandit(NAME,OTHER)",
+    ]
     assert forms["mutation"].usable
     assert "no language model" in forms["mutation"].meaning
     assert forms["openai/NAME"].usable is usable

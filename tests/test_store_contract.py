@@ -24,6 +24,7 @@ from selftaught.events import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Unanswered,
     kind,
 )
 from selftaught.store.event_store import Store, text_hash
@@ -95,6 +96,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
     paused(),
     RunEnded(status="done", reason="all rounds are over"),
+    Unanswered(job="r1", reason="no answer", lost_tokens=500, lost_dollars=0.125),
 )
 
 

@@ -158,6 +158,7 @@ VIEWS = [
     "v_runs",
     "v_rounds",
     "v_answers",
+    "v_costs",
     "v_responses",
     "v_scores",
     "v_requests",

@@ -245,9 +245,11 @@ QUERIES = {
         [(1, 1, 6, 0.4, 0.4), (2, 1, 6, 0.0, 0.4), (3, 2, 12, 0.9, 0.9), (4, 2, 12, 0.4, 0.9)]
     ],
     "Language model calls, tokens and money by round": [
-        [(0, 0, 0, 0, 0, 0), (1, 2, 8, 200, 80, 0.25), (2, 1, 1, 100, 10, 0.5), (3, 0, 0, 0, 0, 0)]
+        [(1, 2, 8, 200, 0, 80, 0, 0.25, 1), (2, 1, 1, 100, 0, 10, 0, 0.5, 0)]
     ],
     "What was paid for": [[("live", 3, 300, 90)]],
+    "Tokens and money by improver": [[("j2", "", 1, 100, 10, 0.5), ("j1", "", 2, 200, 80, 0.25)]],
+    "What counts against the limits of a run": [[(390, 0.75)]],
     "Failures by kind": [
         [
             ("evaluated", "failed", 1),

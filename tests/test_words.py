@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftaught.budget import Account, Budget, RunAccount, RunLimits
-from selftaught.errors import BudgetSpent, RunBudgetSpent, SolutionError, UsageError
+from selftaught.budget import Account, Budget, RunLimits
+from selftaught.errors import BudgetSpent, SolutionError, UsageError
 from selftaught.solution import MAX_SOURCE_CHARS, Solution, check_program, extract_code
 from selftaught.utility import (
     FAILURES,
@@ -125,23 +125,6 @@ def test_an_account_gives_exactly_what_it_holds_to_many_threads() -> None:
     assert got == {"calls": 50, "scores": 70}
     assert (account.calls, account.responses, account.utility_calls) == (50, 100, 70)
     assert account.refused_calls == 8 * 40 - 50
-
-
-def test_a_run_account_stops_at_each_limit() -> None:
-    now = [0.0]
-    account = RunAccount(RunLimits(tokens=10, dollars=1.0, wall_s=5.0), clock=lambda: now[0])
-    account.check()
-    account.record(10, 0.5)
-    with pytest.raises(RunBudgetSpent, match="tokens"):
-        account.check()
-    account = RunAccount(RunLimits(dollars=1.0, wall_s=5.0), clock=lambda: now[0])
-    account.record(0, 1.0)
-    with pytest.raises(RunBudgetSpent, match=r"\$1"):
-        account.check()
-    account = RunAccount(RunLimits(wall_s=5.0), clock=lambda: now[0])
-    now[0] = 6.0
-    with pytest.raises(RunBudgetSpent, match="wall"):
-        account.check()
 
 
 def test_only_a_score_has_a_value_and_every_failure_is_the_worst() -> None:

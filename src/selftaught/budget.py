@@ -7,11 +7,15 @@ then serves. What a program writes on `utility.uses` or `language_model.budget` 
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from selftaught.errors import BudgetSpent, RunBudgetSpent, UsageError
+
+# Who waits for money looks this often whether the run is told to stop or its time is over.
+_LOOK_AGAIN_S = 0.2
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +129,36 @@ class Account:
             self.calls, self.responses, self.utility_calls = calls, responses, utility_calls
 
 
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount: tokens of prompts and completions together, and dollars."""
+
+    tokens: int = 0
+    dollars: float = 0.0
+
+    def __add__(self, other: "Spending") -> "Spending":
+        return Spending(tokens=self.tokens + other.tokens, dollars=self.dollars + other.dollars)
+
+    def __mul__(self, times: int) -> "Spending":
+        return Spending(tokens=self.tokens * times, dollars=self.dollars * times)
+
+
+class Reservation:
+    """What one call under way may cost at most; made by `RunAccount.reserve`, ended by `settle`."""
+
+    def __init__(self, held: Spending) -> None:
+        self.held = held
+
+
 class RunAccount:
-    """The spending of a whole run, over all improvers in it. Thread-safe."""
+    """The spending of a whole run, over all improvers in it. Thread-safe.
+
+    A call to the model reserves the most that it can cost before it begins, and settles to what
+    it did cost. What is spent and what is reserved together never exceed a limit, however many
+    calls are under way.
+
+    Attributes:
+        tokens, dollars: what is spent, without what is reserved.
+    """
 
     def __init__(
         self, limits: RunLimits | None = None, clock: Callable[[], float] = time.monotonic
@@ -136,7 +168,10 @@ class RunAccount:
         self.dollars = 0.0
         self._clock = clock
         self._started = clock()
-        self._lock = threading.Lock()
+        self._under_way: set[Reservation] = set()
+        self._extending: list[Reservation] = []
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
 
     def check_time(self) -> None:
         """Raise RunBudgetSpent where the run's wall time is over."""
@@ -144,18 +179,103 @@ class RunAccount:
         if wall_s is not None and self._clock() - self._started >= wall_s:
             raise RunBudgetSpent(f"The run's {wall_s:g} s of wall time are over.")
 
-    def check(self) -> None:
-        """Raise RunBudgetSpent where any limit of the run has been reached."""
-        self.check_time()
-        limits = self.limits
-        with self._lock:
-            if limits.tokens is not None and self.tokens >= limits.tokens:
-                raise RunBudgetSpent(f"The run's {limits.tokens:,} tokens are spent.")
-            if limits.dollars is not None and self.dollars >= limits.dollars:
-                raise RunBudgetSpent(f"The run's ${limits.dollars:g} are spent.")
+    def reserve(self, worst: Spending, check: Callable[[], None] = lambda: None) -> Reservation:
+        """Set aside the most that a call can cost, waiting for calls under way to settle.
+
+        Those who wait are served in the order in which they came.
+
+        Args:
+            worst: an upper bound.
+            check: raises where the run is told to stop; called again and again while waiting.
+
+        Raises:
+            RunBudgetSpent: it would not fit even if nothing were under way, or time is over.
+        """
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                while True:
+                    check()
+                    self.check_time()
+                    self._refuse_beyond(worst)
+                    is_next = self._queue[0] is ticket and not self._extending
+                    if is_next and self._fits(worst):
+                        reservation = Reservation(worst)
+                        self._under_way.add(reservation)
+                        return reservation
+                    self._changed.wait(_LOOK_AGAIN_S)
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+    def extend(
+        self,
+        reservation: Reservation,
+        more: Spending,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Set more aside for a call that has to be sent again, before those who wait to begin.
+
+        Raises:
+            RunBudgetSpent: it would not fit even if nothing else were under way; or every call
+                under way waits for this, so that none would ever settle; or time is over.
+        """
+        with self._changed:
+            self._extending.append(reservation)
+            try:
+                while True:
+                    check()
+                    self.check_time()
+                    self._refuse_beyond(reservation.held + more)
+                    if self._fits(more):
+                        reservation.held += more
+                        return
+                    if self._under_way <= set(self._extending):
+                        raise RunBudgetSpent(
+                            "What is left for the run does not allow for sending a failed "
+                            "request again. Allow more, or fewer requests at once."
+                        )
+                    self._changed.wait(_LOOK_AGAIN_S)
+            finally:
+                self._extending.remove(reservation)
+                self._changed.notify_all()
+
+    def settle(self, reservation: Reservation, actual: Spending) -> None:
+        """End a reservation and count what the call did cost."""
+        with self._changed:
+            self._under_way.discard(reservation)
+            self._add(actual)
+            self._changed.notify_all()
 
     def record(self, tokens: int, dollars: float) -> None:
-        """Add what an answer cost."""
-        with self._lock:
-            self.tokens += tokens
-            self.dollars += dollars
+        """Count what was spent before: of a resumed run, what is recorded."""
+        with self._changed:
+            self._add(Spending(tokens=tokens, dollars=dollars))
+
+    def _add(self, spending: Spending) -> None:
+        self.tokens += spending.tokens
+        self.dollars += spending.dollars
+
+    def _refuse_beyond(self, worst: Spending) -> None:
+        """Raise where an amount is more than is left, whatever the calls under way will cost."""
+        limits = self.limits
+        if limits.tokens is not None and self.tokens + worst.tokens > limits.tokens:
+            raise RunBudgetSpent(
+                f"{self.tokens:,} of the run's {limits.tokens:,} tokens are spent, and the next "
+                f"call may take {worst.tokens:,}."
+            )
+        if limits.dollars is not None and self.dollars + worst.dollars > limits.dollars:
+            raise RunBudgetSpent(
+                f"${self.dollars:.4g} of the run's ${limits.dollars:g} are spent, and the next "
+                f"call may cost ${worst.dollars:.4g}."
+            )
+
+    def _fits(self, worst: Spending) -> bool:
+        limits = self.limits
+        held = [one.held for one in self._under_way]
+        tokens = self.tokens + worst.tokens + sum(one.tokens for one in held)
+        dollars = self.dollars + worst.dollars + math.fsum(one.dollars for one in held)
+        return (limits.tokens is None or tokens <= limits.tokens) and (
+            limits.dollars is None or dollars <= limits.dollars
+        )

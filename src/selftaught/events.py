@@ -65,8 +65,11 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
         seconds: wall time from request to answer.
         model: the model's name; `attempts` counts requests sent for it, retries included.
         source: `live` where the model was asked; `cache` or `replay` where the answer had been
-            recorded before. Tokens are then those of that time; `dollars` is 0, as nothing is paid.
+            recorded before. Tokens are then those of that time.
         reuse_key: what a later run finds the answer by; empty where none may.
+        dollars: None where the price is not known; 0 where nothing was paid for it now.
+        lost_tokens, lost_dollars: what failed requests for it may have cost at most. They count
+            against the limits of the run and are not in the other numbers.
     """
 
     job: str
@@ -87,6 +90,8 @@ class Answered(Event, frozen=True, kw_only=True, tag="answered"):
     attempts: int = 1
     source: Source = "live"
     reuse_key: str = ""
+    lost_tokens: int = 0
+    lost_dollars: float = 0.0
 
     @property
     def key(self) -> str:
@@ -114,6 +119,19 @@ class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
     def key(self) -> str:
         """Job, content and occurrence."""
         return exchange_key(self.job, self.content_hash, self.occurrence)
+
+
+class Unanswered(Event, frozen=True, kw_only=True, tag="unanswered"):
+    """The language model gave no answer to a call that may have been paid for all the same.
+
+    `lost_tokens` and `lost_dollars` are the most that it can have cost; they count against the
+    limits of the run.
+    """
+
+    job: str
+    reason: str
+    lost_tokens: int
+    lost_dollars: float
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
@@ -311,6 +329,7 @@ AnyEvent = (
     | RunEnded
     | Answered
     | Rejected
+    | Unanswered
     | Evaluated
     | Requested
     | BudgetRefused

@@ -71,6 +71,7 @@ class History(msgspec.Struct, kw_only=True):
         speculated: what was scored before it was asked for, over all times that the run was gone
             on with; where it was killed, the time before is missing.
         audited: generations of an audit that were found to do something, by kind.
+        dollars: of the calls whose price is known; `unpriced_calls` are the others.
     """
 
     row: RunRow
@@ -81,7 +82,10 @@ class History(msgspec.Struct, kw_only=True):
     responses: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     dollars: float = 0.0
+    unpriced_calls: int = 0
     model_seconds: float = 0.0
     sources: dict[str, int] = {}
     rejections: int = 0
@@ -122,7 +126,10 @@ def read_history(store: Store, run_id: str) -> History:
                 history.responses += len(event.texts)
                 history.prompt_tokens += event.prompt_tokens
                 history.completion_tokens += event.completion_tokens
+                history.cached_tokens += event.cached_tokens
+                history.reasoning_tokens += event.reasoning_tokens
                 history.dollars += event.dollars or 0.0
+                history.unpriced_calls += event.dollars is None
                 history.model_seconds += event.seconds
             case Rejected():
                 history.rejections += 1

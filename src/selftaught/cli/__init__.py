@@ -13,6 +13,7 @@ import typer
 from selftaught.cli import (
     auditing,
     comparing,
+    estimating,
     listing,
     options,
     reading,
@@ -55,6 +56,7 @@ for _name, _command in (
     ("doctor", listing.doctor_command),
 ):
     app.command(_name)(options.spread(_command))
+app.add_typer(estimating.commands(), name="estimate")
 
 
 def _version(wanted: bool) -> None:

@@ -59,4 +59,4 @@ def audit_command(
             {"generations": generations, "warning": both, "dynamic": dynamic}, AuditSettings
         ),
     )
-    execute(shared.applied(config), shared.store, shared.json)
+    execute(shared.applied(config), shared.store, shared.json, shared.warn_above)

@@ -51,4 +51,4 @@ def compare_command(
         repeats=repeats,
         sealed_repeats=repeats,
     )
-    execute(shared.applied(config), shared.store, shared.json)
+    execute(shared.applied(config), shared.store, shared.json, shared.warn_above)

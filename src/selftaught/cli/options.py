@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from selftaught.budget import Budget, RunLimits
+from selftaught.cli import money
 from selftaught.language_model import ModelSettings
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import DEFAULT_STORE
@@ -29,7 +30,7 @@ Model = Annotated[
         "--model",
         metavar="NAME",
         help="What proposes programs: mutation, mutation-first-order, openai/NAME, "
-        "anthropic/NAME, google/NAME, replay/RUN.",
+        "anthropic/NAME, google/NAME, local/PATH.gguf, replay/RUN, or a mix of these.",
     ),
 ]
 BaseUrl = Annotated[
@@ -150,6 +151,8 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
     model: Model = "mutation"
     base_url: BaseUrl = None
     cache: Cache = False
+    price: money.Price = None
+    warn_above: money.WarnAbove = money.WARN_ABOVE
     max_output_tokens: MaxOutputTokens = None
     reasoning_effort: ReasoningEffort = None
     tokens: Tokens = None
@@ -168,7 +171,7 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
         settings = ModelSettings(
             max_output_tokens=self.max_output_tokens, reasoning_effort=self.reasoning_effort
         )
-        return msgspec.structs.replace(settings, **self.changes)
+        return money.with_price(msgspec.structs.replace(settings, **self.changes), self.price)
 
     @property
     def limits(self) -> RunLimits:

@@ -11,11 +11,12 @@ import typer
 from rich.table import Table
 
 import selftaught.cli.options as options
-from selftaught.cli import screen, trials
+from selftaught.cli import money, screen, trials
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
 from selftaught.models.recording import recording_of, write_recording
 from selftaught.redaction import redacted
+from selftaught.runs.costs import read_costs
 from selftaught.store.opening import open_store
 from selftaught.strategies_used import strategies_used
 from selftaught.utility import Returned, kind
@@ -25,11 +26,14 @@ def show_command(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="Its id, or `latest`; all where left out.")
     ] = None,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Tokens and money by model, phase, improver and round.")
+    ] = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Show what a run did, or list the runs of a store."""
+    """Show what a run did or, with --costs, what it cost; or list the runs of a store."""
     with open_store(store, writable=False) as opened:
         if run is None:
             rows = opened.runs()
@@ -45,6 +49,9 @@ def show_command(
                     row.id, started, row.status, str(row.events), screen.plain(row.command)
                 )
             screen.out.print(table if rows else f"{store} holds no runs yet.")
+            return
+        if costs:
+            money.print_costs(read_costs(opened, run), json)
             return
         history = read_history(opened, run)
         strategies = strategies_used(opened, history)
@@ -134,6 +141,7 @@ def _print_history(history: History) -> None:
     out.print(
         f"model     {history.calls} calls, {history.responses} responses, "
         f"{history.prompt_tokens:,} + {history.completion_tokens:,} tokens, "
+        f"{money.shown(history.dollars, history.unpriced_calls, history.calls)}, "
         f"{history.model_seconds:.1f} s waited"
     )
     ahead = history.speculated

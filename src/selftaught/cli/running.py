@@ -14,7 +14,7 @@ import typer
 
 import selftaught.cli.options as options
 from selftaught.acceptance import DEFAULT_REPEATS
-from selftaught.cli import audit_tables, screen, trials, verdicts
+from selftaught.cli import audit_tables, estimates, screen, trials, verdicts
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
 from selftaught.improvement import best
@@ -85,7 +85,7 @@ def run_command(
         accept=accept,
         accept_repeats=accept_repeats,
     )
-    execute(shared.applied(config), shared.store, shared.json)
+    execute(shared.applied(config), shared.store, shared.json, shared.warn_above)
 
 
 def improve_command(
@@ -107,7 +107,7 @@ def improve_command(
         tasks=(task,),
         improvers=tuple((name, load_improver(name).source) for name in named),
     )
-    execute(shared.applied(config), shared.store, shared.json)
+    execute(shared.applied(config), shared.store, shared.json, shared.warn_above)
 
 
 def transfer_command(
@@ -129,7 +129,7 @@ def transfer_command(
         repeats=repeats,
         sealed_repeats=repeats,
     )
-    execute(shared.applied(config), shared.store, shared.json)
+    execute(shared.applied(config), shared.store, shared.json, shared.warn_above)
 
 
 def resume_command(
@@ -156,8 +156,12 @@ def resume_command(
     _print(result, progress.seconds, json)
 
 
-def execute(config: RunConfig, store: str, json: bool) -> None:
-    """Start a run, show its progress, and print what came of it."""
+def execute(config: RunConfig, store: str, json: bool, warn_above: float) -> None:
+    """Start a run, show its progress, and print what came of it; or only estimate it."""
+    if estimates.are_wanted():
+        estimates.print_estimate(config, store, json)
+        return
+    estimates.warn(config, store, warn_above)
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
     with Progress() as progress, stopping(progress) as stop:
         result = start(

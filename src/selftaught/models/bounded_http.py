@@ -60,6 +60,7 @@ class BoundedClient(httpx2.Client):
             raise PassingTrouble(
                 f"{self._target.url} did not accept a connection within {seconds:g} s",
                 _CHECK_SERVER,
+                may_be_billed=False,
             ) from error
         except httpx2.TimeoutException as error:
             raise PassingTrouble(
@@ -103,7 +104,11 @@ class BoundedClient(httpx2.Client):
     def _broken(self, error: httpx2.RequestError) -> PassingTrouble:
         words = cleaned(str(error), self._target.key) or type(error).__name__
         if isinstance(error, httpx2.ConnectError):
-            return PassingTrouble(f"{self._target.url} cannot be reached ({words})", _CHECK_SERVER)
+            return PassingTrouble(
+                f"{self._target.url} cannot be reached ({words})",
+                _CHECK_SERVER,
+                may_be_billed=False,
+            )
         return PassingTrouble(
             f"the connection to {self._target.url} broke ({words})", _CHECK_SERVER
         )

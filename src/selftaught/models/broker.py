@@ -2,7 +2,8 @@
 
 It holds the model (and with it the key), spends the run's account, and answers from the record
 what was answered before: a resumed run pays for no answer twice. Secrets are taken out of prompts
-and answers here, before anything is hashed, sent, recorded or handed on.
+and answers here, before anything is hashed, sent, recorded or handed on. Before a call it sets
+aside the most that the call can cost.
 """
 
 import threading
@@ -12,14 +13,31 @@ from collections.abc import Callable
 
 import msgspec
 
-from selftaught.budget import RunAccount
-from selftaught.errors import RequestRejected
-from selftaught.events import Answered, Rejected
+from selftaught.budget import Reservation, RunAccount, Spending
+from selftaught.errors import Interrupted, ModelError, RequestRejected, RunBudgetSpent
+from selftaught.events import Answered, Rejected, Unanswered
 from selftaught.language_model import Answer, ExchangeKey, LanguageModel, Request, Usage
 from selftaught.models.answer_cache import NO_CACHE, AnswerCache
+from selftaught.models.lost import lost_requests_told_to
+from selftaught.models.tariff import Tariff
+from selftaught.models.tracing import Tracing, answered
 from selftaught.redaction import redacted
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
+
+
+class _Call:
+    """A call under way: what is set aside for it, and what its failed requests may have cost."""
+
+    def __init__(self, reservation: Reservation) -> None:
+        self.reservation = reservation
+        self.lost = Spending()
+        self._lock = threading.Lock()
+
+    def lose(self, amount: Spending) -> None:
+        """Count what a failed request may have cost."""
+        with self._lock:
+            self.lost += amount
 
 
 class Broker:
@@ -30,6 +48,8 @@ class Broker:
         journal: where answers are found and recorded.
         account: the run's spending; of a resumed run it holds what was recorded as paid.
         check: raises where the run is told to stop; asked before anything new is.
+        tariff: what calls may cost and did cost.
+        tracing: makes a span of each call.
         cache: finds the answers of earlier runs, and names those of this one for later ones.
     """
 
@@ -39,12 +59,16 @@ class Broker:
         journal: Journal,
         account: RunAccount,
         check: Callable[[], None],
+        tariff: Tariff,
+        tracing: Tracing | None = None,
         cache: AnswerCache = NO_CACHE,
     ) -> None:
         self._model = model
         self._journal = journal
         self._account = account
         self._check = check
+        self._tariff = tariff
+        self._tracing = tracing or Tracing()
         self._cache = cache
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -83,37 +107,79 @@ class Broker:
         self._check()
         reuse_key = self._cache.key(request, seed, occurrence)
         with self._cache.claimed(reuse_key) as cached:
-            started = time.monotonic()
-            if cached is not None:
-                answer = msgspec.structs.replace(answer_of(*cached), source="cache")
-            else:
-                self._account.check()
-                answer = self._ask(job, request, seed, occurrence)
-            self._record(job, request, occurrence, reuse_key, answer, time.monotonic() - started)
+            if cached is None:
+                return self._ask(job, request, seed, occurrence, reuse_key)
+            answer = msgspec.structs.replace(answer_of(*cached), source="cache")
+            self._record(job, request, occurrence, reuse_key, answer, Spending(), 0.0)
         return answer
 
-    def _ask(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:
+    def _ask(
+        self, job: str, request: Request, seed: int, occurrence: int, reuse_key: str
+    ) -> Answer:
+        call = _Call(self._account.reserve(self._worst(request), self._check))
+        spent = Spending()
+        started = time.monotonic()
+
+        def lose(n_responses: int) -> None:
+            lost = self._worst(msgspec.structs.replace(request, n_responses=n_responses))
+            call.lose(lost)
+            self._account.extend(call.reservation, lost, self._check)
+
+        try:
+            with (
+                lost_requests_told_to(lose),
+                self._tracing.call(job, request, self._model.name) as span,
+            ):
+                answer = self._tariff.priced(self._respond(job, request, seed, occurrence))
+                answered(span, answer, self._model.name)
+            spent = _spent(answer)
+            seconds = time.monotonic() - started
+            self._record(job, request, occurrence, reuse_key, answer, call.lost, seconds)
+        except (ModelError, RunBudgetSpent, Interrupted) as failure:
+            if isinstance(failure, RequestRejected):
+                self._record_rejected(job, request, occurrence, str(failure))
+            self._record_lost(job, failure, call.lost)
+            raise
+        finally:
+            # After the record: whoever finds room in the account finds the answer there too.
+            self._account.settle(call.reservation, spent + call.lost)
+        return answer
+
+    def _respond(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:
         content = request.content_hash
         key = ExchangeKey(run=self._journal.run, job=job, content=content, occurrence=occurrence)
-        try:
-            answer = self._model.respond(request, seed=seed, occurrence=occurrence, key=str(key))
-        except RequestRejected as rejection:
-            self._journal.record(
-                Rejected(
-                    job=job,
-                    content_hash=content,
-                    occurrence=occurrence,
-                    expertise=text_hash(request.expertise),
-                    message=text_hash(request.message),
-                    temperature=request.temperature,
-                    n_responses=request.n_responses,
-                    model=self._model.name,
-                    reason=str(rejection),
-                ),
-                texts=(request.expertise, request.message),
-            )
-            raise
+        answer = self._model.respond(request, seed=seed, occurrence=occurrence, key=str(key))
         return msgspec.structs.replace(answer, texts=tuple(map(redacted, answer.texts)))
+
+    def _worst(self, request: Request) -> Spending:
+        return self._tariff.worst(request) if self._model.is_language_model else Spending()
+
+    def _record_rejected(self, job: str, request: Request, occurrence: int, reason: str) -> None:
+        self._journal.record(
+            Rejected(
+                job=job,
+                content_hash=request.content_hash,
+                occurrence=occurrence,
+                expertise=text_hash(request.expertise),
+                message=text_hash(request.message),
+                temperature=request.temperature,
+                n_responses=request.n_responses,
+                model=self._model.name,
+                reason=reason,
+            ),
+            texts=(request.expertise, request.message),
+        )
+
+    def _record_lost(self, job: str, failure: Exception, lost: Spending) -> None:
+        if lost != Spending():
+            self._journal.record(
+                Unanswered(
+                    job=job,
+                    reason=str(failure),
+                    lost_tokens=lost.tokens,
+                    lost_dollars=lost.dollars,
+                )
+            )
 
     def _record(
         self,
@@ -122,14 +188,10 @@ class Broker:
         occurrence: int,
         reuse_key: str,
         answer: Answer,
+        lost: Spending,
         seconds: float,
     ) -> None:
         usage = answer.usage
-        dollars = usage.dollars
-        if answer.source == "live":
-            self._account.record(usage.prompt_tokens + usage.completion_tokens, dollars or 0.0)
-        else:
-            dollars = 0.0
         event = Answered(
             job=job,
             content_hash=request.content_hash,
@@ -144,7 +206,10 @@ class Broker:
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            dollars=dollars,
+            # What was paid for at another time is not paid for again.
+            dollars=usage.dollars if answer.source == "live" else 0.0,
+            lost_tokens=lost.tokens,
+            lost_dollars=lost.dollars,
             truncated=answer.truncated,
             seconds=seconds,
             source=answer.source,
@@ -171,4 +236,13 @@ def answer_of(event: Answered, texts: tuple[str, ...]) -> Answer:
         model=event.model,
         attempts=event.attempts,
         source=event.source,
+    )
+
+
+def _spent(answer: Answer) -> Spending:
+    usage = answer.usage
+    if answer.source != "live":
+        return Spending()
+    return Spending(
+        tokens=usage.prompt_tokens + usage.completion_tokens, dollars=usage.dollars or 0.0
     )

@@ -55,6 +55,7 @@ class PassingTrouble(Exception):
         advice: what the user can do if it stays so.
         retry_after_s: seconds that the endpoint asked to wait, or None.
         is_overload: the endpoint is there but asked too much; fewer requests at once may do.
+        may_be_billed: the request may have been computed; not so where it was refused.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class PassingTrouble(Exception):
         retry_after_s: float | None = None,
         *,
         is_overload: bool = False,
+        may_be_billed: bool = True,
     ) -> None:
         super().__init__(says)
         self.says = says
         self.advice = advice
         self.retry_after_s = retry_after_s
         self.is_overload = is_overload
+        self.may_be_billed = may_be_billed
 
 
 class Refusal(Exception):

@@ -19,6 +19,7 @@ from selftaught.models.endpoint import Completion, Endpoint, Parameter, Question
 from selftaught.models.endpoint_limits import Chosen, EndpointLimits
 from selftaught.models.failures import PassingTrouble, Refusal, closed, refused
 from selftaught.models.gate import Failed, Gate, GateClosed, Ticket
+from selftaught.models.lost import note_lost_request
 from selftaught.models.rate_limits import RateLimits
 from selftaught.models.side_by_side import side_by_side
 
@@ -191,6 +192,8 @@ class HostedModel:
             try:
                 completion = self._endpoint.send(question, chosen.fields, key)
             except PassingTrouble as trouble:
+                if trouble.may_be_billed:
+                    note_lost_request(n)
                 if self._gate.is_closed:
                     raise GateClosed from trouble
                 failed = self._gate.failed(ticket, trouble)

@@ -35,6 +35,7 @@ def status_trouble(
             "Ask for fewer at once." if status in _OVERLOAD else "Check the server's log.",
             _told_delay_s(error) if (told := retry_after_s(headers)) is None else told,
             is_overload=status in _OVERLOAD,
+            may_be_billed=False,
         )
     return Refusal(status, message, code, param)
 

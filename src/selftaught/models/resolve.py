@@ -6,7 +6,11 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.language_model import LanguageModel, ModelSettings
+from selftaught.models.bandit import BanditModel
 from selftaught.models.hosted import Waiting
+from selftaught.models.local import EXTRA, LocalModel, is_installed
+from selftaught.models.local import PREFIX as LOCAL
+from selftaught.models.mix import MixedModel, members, parse_mix
 from selftaught.models.providers import PROVIDERS, provider_of
 
 REPLAY = "replay/"
@@ -39,7 +43,10 @@ def resolve_model(
     """Return what answers under a name.
 
     Args:
-        name: `mutation`, `mutation-first-order` or PROVIDER/NAME, as `model_names` lists them.
+        name: `mutation`, `mutation-first-order`, PROVIDER/NAME as `model_names` lists them,
+            `local/PATH.gguf`, or several of these as a mix, as in
+            `openai/NAME:0.7,openai/OTHER:0.3`, or as a bandit, as in
+            `bandit(openai/NAME,openai/OTHER)`.
         base_url: the address of another endpoint than the provider's own; None takes it from
             the provider's variable in the environment, such as OPENAI_BASE_URL.
         environment: where keys are looked up, usually `os.environ`.
@@ -52,12 +59,30 @@ def resolve_model(
         UsageError: there is no such form of name, or the address is none.
         ModelRefused: a key is missing or cannot be sent.
     """
-    if name in ("mutation", "mutation-first-order"):
+    names = members(name)
+    if names != (name,):
+        models = [
+            resolve_model(
+                one,
+                base_url=None if one.startswith(("mutation", LOCAL)) else base_url,
+                environment=environment,
+                settings=settings,
+                waiting=waiting,
+            )
+            for one in names
+        ]
+        weights = [part.weight for part in parse_mix(name)]
+        if not weights:
+            return BanditModel(name, models)
+        return MixedModel(name, list(zip(models, weights, strict=True)))
+    if name in ("mutation", "mutation-first-order") or name.startswith(LOCAL):
         if base_url is not None:
             raise UsageError(
                 f"A base URL has no meaning for {name!r}, which asks no server. "
                 "Leave it out, or name a model of the server as openai/NAME."
             )
+        if name.startswith(LOCAL):
+            return LocalModel(name, settings or ModelSettings(), waiting=waiting)
         # Imported late: whoever asks an endpoint does not wait for the edit operators.
         from selftaught.mutation.proposer import MutationProposer
 
@@ -110,5 +135,25 @@ def model_names(*, base_url: str | None = None, environment: Mapping[str, str]) 
             meaning="the recorded answers of a run, or of a FILE.jsonl that `record` wrote",
             usable=True,
             remark="asks nobody",
+        ),
+        ModelForm(
+            form=f"{LOCAL}PATH.gguf",
+            meaning="the model in a file, computed on this machine",
+            usable=is_installed(),
+            remark="no key and no server needed"
+            if is_installed()
+            else f"needs pip install '{EXTRA}'",
+        ),
+        ModelForm(
+            form="NAME:0.7,OTHER:0.3",
+            meaning="several models by weight, drawn for each call",
+            usable=True,
+            remark="usable where each of them is",
+        ),
+        ModelForm(
+            form="bandit(NAME,OTHER)",
+            meaning="several models, drawn by what their programs score for the money",
+            usable=True,
+            remark="usable where each of them is",
         ),
     ]

@@ -1,5 +1,6 @@
 """Several blocking calls at once, in threads that never keep the interpreter from ending."""
 
+import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -13,7 +14,8 @@ def side_by_side(calls: Sequence[Callable[[], _Result]], width: int) -> list[_Re
 
     The exception of the first call in order that failed is raised at once; calls that have not
     begun by then never do. The threads are daemons, unlike those of ThreadPoolExecutor: after an
-    interrupt the program ends without waiting for answers that nobody wants any more.
+    interrupt the program ends without waiting for answers that nobody wants any more. Each call
+    sees the context variables of the caller.
     """
     futures: list[Future[_Result]] = [Future() for _ in calls]
     todo = iter(list(zip(futures, calls, strict=True)))
@@ -32,7 +34,8 @@ def side_by_side(calls: Sequence[Callable[[], _Result]], width: int) -> list[_Re
                     future.set_exception(error)
 
     for _ in range(min(width, len(calls))):
-        threading.Thread(target=work, name="model", daemon=True).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), name="model", daemon=True).start()
     try:
         return [future.result() for future in futures]
     finally:

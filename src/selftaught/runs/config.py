@@ -12,6 +12,7 @@ from selftaught.compare import MIN_SEEDS
 from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
+from selftaught.models.mix import members
 from selftaught.store.event_store import Store
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
@@ -88,7 +89,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_mutation(config: RunConfig) -> bool:
     """Whether the proposals of a run come, or came in the run it repeats, from random mutation."""
-    return (config.replay_of or config.model).startswith("mutation")
+    return all(one.startswith("mutation") for one in members(config.replay_of or config.model))
 
 
 def check_config(config: RunConfig) -> None:

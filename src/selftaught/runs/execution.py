@@ -17,6 +17,7 @@ from selftaught.audit.dynamic import observed
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, NotRecorded, RunBudgetSpent
 from selftaught.events import (
+    AnyEvent,
     Attempted,
     Audited,
     CandidateTried,
@@ -33,14 +34,18 @@ from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import LanguageModel
 from selftaught.meta_utility import SEALED, Measured, Measurement, MetaUtility
 from selftaught.models.answer_cache import NO_CACHE, AnswerCache, model_identity
+from selftaught.models.bandit import OBSERVED, BanditModel
 from selftaught.models.broker import Broker
 from selftaught.models.hosted import Waiting
 from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
+from selftaught.models.tariff import FREE_OF_CHARGE, check_dollars, tariff_of
+from selftaught.models.tracing import tracing_of
 from selftaught.mutation.proposer import MutationProposer
 from selftaught.pool import Attempt, Pool
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
+from selftaught.pools.traced import TracedPool
 from selftaught.redaction import without_credentials
 from selftaught.runs.config import RunConfig
 from selftaught.runs.result import Run, Watch
@@ -66,17 +71,28 @@ class Execution:
         self.watch = watch
         self.stop = stop or threading.Event()
         self._journal: Journal | None = None
-        self._is_own_model = model is None
         self._environment = os.environ if environment is None else environment
+        address = base_url or config.base_url
+        self.tariff = tariff_of(
+            config.model,
+            given=model,
+            base_url=address,
+            environment=self._environment,
+            settings=config.model_settings,
+        )
+        check_dollars(self.tariff, config.limits)
+        self._closes_model = model is None
+        self._observe: Callable[[AnyEvent], None] = lambda event: None
         self.model = model or resolve_model(
             config.model,
-            base_url=base_url or config.base_url,
+            base_url=address,
             environment=self._environment,
             settings=config.model_settings,
             waiting=Waiting(on_wait=self._waited, check=self._check),
         )
         _prepare(self.model)
         self.account = RunAccount(config.limits)
+        self.tracing = tracing_of(self._environment)
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def cache(self, store: Store) -> AnswerCache:
@@ -95,24 +111,38 @@ class Execution:
 
     def go(self, journal: Journal, cache: AnswerCache = NO_CACHE) -> Run:
         """Do what the configuration says and record how it ended."""
+        with self.tracing.run(journal.run, self.config.command):
+            result = self._go(journal, cache)
+            self.tracing.status(result.status)
+            return result
+
+    def _go(self, journal: Journal, cache: AnswerCache) -> Run:
         config = self.config
         result = Run(id=journal.run, config=config)
         self._journal = journal
         self.account.record(journal.tokens, journal.dollars)
+        if isinstance(self.model, BanditModel):
+            for event in journal.events(OBSERVED):
+                self.model.observe(event)
+            self._observe = self.model.observe
         if journal.recorded:
             journal.record(RunResumed(recorded=journal.recorded))
         else:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
-        broker = Broker(self.model, journal, self.account, self._check, cache)
+        broker = Broker(
+            self.model, journal, self.account, self._check, self.tariff, self.tracing, cache
+        )
         try:
             pool = LocalPool(
                 config.slots,
                 allow_weak_sandbox=config.allow_weak_sandbox,
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
-            recorded = RecordedPool(pool, journal, self._check, speculate=config.speculate)
+            recorded = RecordedPool(
+                TracedPool(pool, self.tracing), journal, self._check, speculate=config.speculate
+            )
             self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
@@ -126,8 +156,8 @@ class Execution:
         finally:
             if recorded is not None:
                 recorded.close()
-            if self._is_own_model and hasattr(self.model, "close"):
-                self.model.close()
+            if self._closes_model:
+                self._close_model()
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
@@ -182,6 +212,9 @@ class Execution:
             result.rounds.append(one)
             if one.trial is not None:
                 journal.record_once(_tried(one, one.trial, result.rounds[-2].improver))
+            self.tracing.round_ended(one.accepted)
+            if one.number < config.rounds:
+                self.tracing.round_begins(one.number + 1)
             journal.record_once(
                 RoundEnded(
                     round=one.number,
@@ -195,6 +228,7 @@ class Execution:
             self.watch.on_round(one)
 
         seed_improver = Solution(config.improvers[0][1], ENTRY_POINT)
+        self.tracing.round_begins(0)
         algorithm.self_taught_optimizer(
             seed_improver,
             meta,
@@ -327,7 +361,7 @@ class Execution:
     ) -> list[auditing.Program]:
         # What is watched is what a program does, not how well: mutations are good enough answers,
         # and cost nothing.
-        answers = Broker(MutationProposer(), journal, RunAccount(), self._check)
+        answers = Broker(MutationProposer(), journal, RunAccount(), self._check, FREE_OF_CHARGE)
         meta = self.meta_utility(self.config.tasks, pool, answers, journal)
         (task,) = meta.tasks
         usable = sum(one.usable for one in programs)
@@ -352,6 +386,16 @@ class Execution:
                 self.watch.on_step(f"{done:,} of {of:,} {what}")
 
         return on_progress
+
+    def on_event(self, event: AnyEvent) -> None:
+        """Tell who wants to know of an event that has been recorded."""
+        self._observe(event)
+        self.watch.on_event(event)
+
+    def _close_model(self) -> None:
+        close = getattr(self.model, "close", None)
+        if close is not None:
+            close()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
         if self._journal is not None:

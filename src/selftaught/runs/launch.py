@@ -11,6 +11,7 @@ from selftaught.errors import UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.models.providers import PROVIDERS, provider_of
+from selftaught.models.tariff import limited
 from selftaught.redaction import (
     lacks_credentials,
     redacted,
@@ -100,7 +101,7 @@ def start(
         execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
         cache = execution.cache(opened)
         run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
+        return execution.go(Journal(opened, run_id, on_event=execution.on_event), cache)
 
 
 def with_tasks(config: RunConfig) -> RunConfig:
@@ -111,6 +112,7 @@ def with_tasks(config: RunConfig) -> RunConfig:
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
+        model_settings=limited(config.model_settings, config.limits),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
         # What is recorded is what is run, and no secret is recorded.
         improvers=tuple((redacted(n), redacted(source)) for n, source in config.improvers),
@@ -162,7 +164,7 @@ def resume(
         config, replay = with_replay(config, opened)
         execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
         cache = execution.cache(opened)
-        return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event), cache)
+        return execution.go(Journal(opened, run_id, on_event=execution.on_event), cache)
 
 
 def _remember_secrets(environment: Mapping[str, str], base_url: str | None, store: str) -> None:

@@ -37,7 +37,7 @@ def recall(store: Store, run_id: str) -> Run:
     result = Run(id=run_id, config=config, status=row.status, reason=row.reason)
     execution = Execution(config, Watch(), None, {}, _Silent())
     journal = _ReadJournal(store, run_id)
-    broker = Broker(execution.model, journal, execution.account, lambda: None)
+    broker = Broker(execution.model, journal, execution.account, lambda: None, execution.tariff)
     # Where the record ends, what is complete is in the result.
     with suppress(NotRecorded):
         execution.do(result, RecordedPool(_Idle(), journal, lambda: None), broker, journal)

@@ -16,6 +16,7 @@ from selftaught.events import (
     Rejected,
     Requested,
     RoundEnded,
+    Unanswered,
     evaluation_key,
 )
 from selftaught.events import kind as kind_of
@@ -44,7 +45,7 @@ class Journal:
     Attributes:
         run: the id of the run.
         recorded: how many events the run held at construction; 0 for a new one.
-        tokens, dollars: what all answers cost that a model was asked for.
+        tokens, dollars: what all live calls cost, with what lost ones may have cost.
     """
 
     def __init__(
@@ -149,12 +150,17 @@ class Journal:
     def _index(self, event: AnyEvent) -> None:
         match event:
             case Answered():
+                self.tokens += event.lost_tokens
+                self.dollars += event.lost_dollars
                 if event.source == "live":
                     self.tokens += event.prompt_tokens + event.completion_tokens
                     self.dollars += event.dollars or 0.0
                 self._answers[event.job, event.content_hash, event.occurrence] = event
             case Rejected():
                 self._answers[event.job, event.content_hash, event.occurrence] = event
+            case Unanswered():
+                self.tokens += event.lost_tokens
+                self.dollars += event.lost_dollars
             case Evaluated():
                 self._outcomes[event.key] = _packed_if_small(event.outcome)
             case Improved():

@@ -22,7 +22,12 @@ def m002_views(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: list[Migration] = [m001_tables, m002_views]
+def m003_costs(connection: sqlite3.Connection) -> None:
+    """What every call cost, with the round and the improver that it was made for."""
+    connection.execute(_COSTS)
+
+
+MIGRATIONS: list[Migration] = [m001_tables, m002_views, m003_costs]
 
 
 def schema_version(connection: sqlite3.Connection) -> int | None:
@@ -227,3 +232,31 @@ SELECT run, seq, at, {_fields("job what detail")} FROM events WHERE kind = 'atte
 CREATE VIEW v_pauses AS
 SELECT run, seq, at, {_fields("what detail seconds")} FROM events WHERE kind = 'paused'""",
 )
+
+# The improver of round/N is the one in force before it; other jobs have theirs in their name.
+_COSTS = f"""
+CREATE VIEW v_costs AS
+WITH call AS (
+    SELECT run, seq, at, kind = 'answered' AS answered, {_fields("job model")},
+        substr(json_extract(body, '$.job'), 1, instr(json_extract(body, '$.job'), '/') - 1)
+            AS phase,
+        substr(json_extract(body, '$.job'), instr(json_extract(body, '$.job'), '/') + 1) AS rest,
+        coalesce(json_array_length(body, '$.texts'), 0) AS responses,
+        {_fields("prompt_tokens cached_tokens completion_tokens reasoning_tokens dollars")},
+        coalesce(json_extract(body, '$.lost_tokens'), 0) AS lost_tokens,
+        coalesce(json_extract(body, '$.lost_dollars'), 0.0) AS lost_dollars,
+        {_fields("seconds")}
+    FROM events WHERE kind IN ('answered', 'unanswered'))
+SELECT call.run AS run, call.seq AS seq, call.at AS at, within.round AS round, phase,
+    CASE phase
+        WHEN 'round' THEN (
+            SELECT before.improver FROM v_rounds AS before
+            WHERE before.run = call.run AND before.round = CAST(rest AS INTEGER) - 1)
+        ELSE substr(rest, 1, instr(rest || '/', '/') - 1) END AS improver,
+    job, model, answered, responses,
+    coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
+    coalesce(completion_tokens, 0) AS completion_tokens,
+    coalesce(reasoning_tokens, 0) AS reasoning_tokens,
+    dollars, lost_tokens, lost_dollars, seconds
+FROM call LEFT JOIN v_rounds AS within
+    ON within.run = call.run AND call.seq BETWEEN within.first_seq AND within.last_seq"""

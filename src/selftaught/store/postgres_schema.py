@@ -175,7 +175,40 @@ SELECT run, seq, at, {_fields(what=_TEXT, detail=_TEXT, seconds=_REAL)}
 FROM readable_events WHERE kind = 'paused'""",
 )
 
-MIGRATIONS: tuple[tuple[str, Sequence[str]], ...] = (("tables", _TABLES), ("views", _VIEWS))
+_COSTS = (
+    f"""
+CREATE VIEW v_costs AS
+WITH call AS (
+    SELECT run, seq, at, kind = 'answered' AS answered, {_fields(job=_TEXT, model=_TEXT)},
+        CASE WHEN strpos(body ->> 'job', '/') > 0 THEN split_part(body ->> 'job', '/', 1)
+            ELSE '' END AS phase,
+        substr(body ->> 'job', strpos(body ->> 'job', '/') + 1) AS rest,
+        coalesce(json_array_length(body -> 'texts'), 0) AS responses,
+        {_fields(prompt_tokens=_INT, cached_tokens=_INT, completion_tokens=_INT)},
+        {_fields(reasoning_tokens=_INT, dollars=_REAL, lost_tokens=_INT, lost_dollars=_REAL)},
+        {_fields(seconds=_REAL)}
+    FROM readable_events WHERE kind IN ('answered', 'unanswered'))
+SELECT call.run AS run, call.seq AS seq, call.at AS at, within_.round AS round, phase,
+    CASE phase
+        WHEN 'round' THEN (
+            SELECT before.improver FROM v_rounds AS before
+            WHERE before.run = call.run AND (before.round + 1)::text = rest)
+        ELSE split_part(rest, '/', 1) END AS improver,
+    job, model, answered, responses,
+    coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
+    coalesce(completion_tokens, 0) AS completion_tokens,
+    coalesce(reasoning_tokens, 0) AS reasoning_tokens,
+    dollars, coalesce(lost_tokens, 0) AS lost_tokens,
+    coalesce(lost_dollars, 0) AS lost_dollars, seconds
+FROM call LEFT JOIN v_rounds AS within_
+    ON within_.run = call.run AND call.seq BETWEEN within_.first_seq AND within_.last_seq""",
+)
+
+MIGRATIONS: tuple[tuple[str, Sequence[str]], ...] = (
+    ("tables", _TABLES),
+    ("views", _VIEWS),
+    ("costs", _COSTS),
+)
 # Whoever opens a new database first makes it; others wait that long.
 _LOCK = 0x53544F51
 _RECORD = """

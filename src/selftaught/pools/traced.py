@@ -1,0 +1,29 @@
+"""A pool whose improve jobs are spans of the run."""
+
+from selftaught.models.tracing import Tracing, ended
+from selftaught.pool import ImproveJob, Pool, ScoreJob
+from selftaught.utility import Outcome, kind
+
+
+class TracedPool:
+    """Implements `selftaught.pool.Pool` over another pool, with a span for each improve job."""
+
+    def __init__(self, pool: Pool, tracing: Tracing) -> None:
+        self.slots = pool.slots
+        self._pool = pool
+        self._tracing = tracing
+
+    def score(self, job: ScoreJob) -> Outcome:
+        """Score a program; there are too many for a span each."""
+        return self._pool.score(job)
+
+    def improve(self, job: ImproveJob) -> Outcome:
+        """Run an improver within a span."""
+        with self._tracing.job(job) as span:
+            outcome = self._pool.improve(job)
+            ended(span, kind(outcome))
+            return outcome
+
+    def close(self) -> None:
+        """Close the pool beneath."""
+        self._pool.close()

@@ -1,0 +1,202 @@
+"""What a recorded run cost: by call, model, phase, improver and round.
+
+`v_costs` gives the same in SQL (docs/reference/store.md); this reads the events, so that a store
+of an older version, which lacks the view, can be asked too.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from selftaught.events import Answered, RoundEnded, Unanswered
+from selftaught.improver import ENTRY_POINT, improver_names, load_improver
+from selftaught.runs.config import RunConfig, config_of
+from selftaught.solution import Solution
+from selftaught.store.event_store import Store
+
+ROUND = "round"
+AFTERWARDS = "after the last round"
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to the model, and what it was for.
+
+    Attributes:
+        job: the improve job that asked.
+        phase: `round` for an improver at work on itself, else the measurement or `improve`.
+        improver: the hash of the improver that asked; empty where that is not recorded.
+        round: in which it was asked; None after the last one, and in a run without rounds.
+        model: who answered; empty where nobody did.
+        answered: False for a call without an answer that may be billed all the same.
+        dollars: None where the price is not known.
+        lost_tokens, lost_dollars: what failed requests for it may have cost at most.
+    """
+
+    job: str
+    phase: str
+    improver: str
+    round: int | None
+    model: str = ""
+    answered: bool = True
+    responses: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    dollars: float | None = None
+    lost_tokens: int = 0
+    lost_dollars: float = 0.0
+    seconds: float = 0.0
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of some calls.
+
+    Attributes:
+        name: what they have in common.
+        cached_tokens: part of `prompt_tokens`; `reasoning_tokens` are part of
+            `completion_tokens`.
+        dollars: of the calls whose price is known; `unpriced_calls` are the others.
+        lost_tokens, lost_dollars: what failed requests may have cost at most, in no other number.
+    """
+
+    name: str
+    calls: int
+    responses: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    dollars: float
+    unpriced_calls: int
+    lost_tokens: int
+    lost_dollars: float
+    seconds: float
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run cost, summed up in several ways, and every call."""
+
+    run: str
+    total: Cost
+    by_model: tuple[Cost, ...]
+    by_phase: tuple[Cost, ...]
+    by_improver: tuple[Cost, ...]
+    by_round: tuple[Cost, ...]
+    calls: tuple[Call, ...]
+
+
+def read_costs(store: Store, run_id: str) -> Costs:
+    """Read what a run cost, by id, unique beginning of an id, or `latest`.
+
+    Raises:
+        StoreError: no such run.
+    """
+    run_id = store.resolve(run_id)
+    config = config_of(store, run_id)
+    calls = tuple(_calls(store, run_id))
+    answered = [call for call in calls if call.answered]
+    names = _names(config)
+
+    def called(hash_: str) -> str:
+        return f"{hash_[:8]} {names.get(hash_, '')}".strip() or "unknown"
+
+    return Costs(
+        run=run_id,
+        total=total("all", calls),
+        by_model=_grouped(answered, lambda call: call.model),
+        by_phase=_grouped(calls, lambda call: call.phase),
+        by_improver=_grouped(calls, lambda call: called(call.improver)),
+        by_round=_grouped(
+            calls, lambda call: AFTERWARDS if call.round is None else f"round {call.round}"
+        )
+        if config.command == "run"
+        else (),
+        calls=calls,
+    )
+
+
+def total(name: str, calls: Iterable[Call]) -> Cost:
+    """Sum calls up under a name."""
+    calls = list(calls)
+    return Cost(
+        name=name,
+        calls=sum(call.answered for call in calls),
+        responses=sum(call.responses for call in calls),
+        prompt_tokens=sum(call.prompt_tokens for call in calls),
+        cached_tokens=sum(call.cached_tokens for call in calls),
+        completion_tokens=sum(call.completion_tokens for call in calls),
+        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
+        dollars=sum(call.dollars or 0.0 for call in calls),
+        unpriced_calls=sum(call.answered and call.dollars is None for call in calls),
+        lost_tokens=sum(call.lost_tokens for call in calls),
+        lost_dollars=sum(call.lost_dollars for call in calls),
+        seconds=sum(call.seconds for call in calls),
+    )
+
+
+def _grouped(calls: Iterable[Call], group: Callable[[Call], str]) -> tuple[Cost, ...]:
+    groups: dict[str, list[Call]] = {}
+    for call in calls:
+        groups.setdefault(group(call), []).append(call)
+    return tuple(total(name, some) for name, some in groups.items())
+
+
+def _calls(store: Store, run_id: str) -> list[Call]:
+    """Every call of a run in order; a round ends before its `round_ended` is recorded."""
+    ended: dict[int, RoundEnded] = {}
+    waiting: list[Answered | Unanswered] = []
+    calls: list[Call] = []
+    kinds = ("answered", "unanswered", "round_ended")
+    for _, _, event in store.events(run_id, kinds):
+        match event:
+            case Answered() | Unanswered():
+                waiting.append(event)
+            case RoundEnded() if event.round not in ended:
+                calls += [_call(one, event.round, ended) for one in waiting]
+                waiting.clear()
+                ended[event.round] = event
+            case _:
+                pass
+    return calls + [_call(one, None, ended) for one in waiting]
+
+
+def _call(event: Answered | Unanswered, round_: int | None, ended: dict[int, RoundEnded]) -> Call:
+    phase, _, rest = event.job.partition("/")
+    improver = rest.partition("/")[0]
+    if phase == ROUND:
+        before = ended.get(int(improver) - 1)
+        improver = before.improver if before else ""
+    if isinstance(event, Unanswered):
+        return Call(
+            job=event.job,
+            phase=phase,
+            improver=improver,
+            round=round_,
+            answered=False,
+            lost_tokens=event.lost_tokens,
+            lost_dollars=event.lost_dollars,
+        )
+    return Call(
+        job=event.job,
+        phase=phase,
+        improver=improver,
+        round=round_,
+        model=event.model,
+        responses=len(event.texts),
+        prompt_tokens=event.prompt_tokens,
+        cached_tokens=event.cached_tokens,
+        completion_tokens=event.completion_tokens,
+        reasoning_tokens=event.reasoning_tokens,
+        dollars=event.dollars,
+        lost_tokens=event.lost_tokens,
+        lost_dollars=event.lost_dollars,
+        seconds=event.seconds,
+    )
+
+
+def _names(config: RunConfig) -> dict[str, str]:
+    """What the improvers of a run are called, by hash; those it made itself have no names."""
+    shipped = {load_improver(name).hash: name for name in improver_names()}
+    given = {Solution(source, ENTRY_POINT).hash: name for name, source in config.improvers}
+    return shipped | given
