@@ -47,6 +47,7 @@ LUCK: dict[str, Callable[[random.Random], float]] = {
     ),
 }
 Luck = Callable[[random.Random], float]
+STEADY: Luck = lambda rng: rng.gauss(0, SPREAD / 20)  # noqa: E731
 
 
 def main() -> None:
@@ -79,14 +80,21 @@ def null_table(trials: int, seed: int) -> None:
         for seeds in (8, 12):
             found = [told_apart(luck, others, seeds, trials, seed) for others in (1, 7)]
             print(f"{name:<16} {seeds:>5}  {found[0]:>6.1%}  {found[1]:>12.1%}", flush=True)
+    print("equal on average, not in how often it breaks: the base is steady, the other breaks")
+    for seeds in (8, 12, 16):
+        breaks, steady = LUCK["breaks at times"], STEADY
+        share = told_apart(breaks, 1, seeds, trials, seed, of_base=steady)
+        print(f"{'':<16} {seeds:>5}  {share:>6.1%}", flush=True)
 
 
-def told_apart(luck: Luck, others: int, seeds: int, trials: int, seed: int) -> float:
-    """The share of comparisons of equals with a verdict other than `none`."""
+def told_apart(
+    luck: Luck, others: int, seeds: int, trials: int, seed: int, of_base: Luck | None = None
+) -> float:
+    """The share of comparisons with a verdict other than `none`, all improvers equal on average."""
     rng = random.Random(f"null {seed}")
     gains = dict.fromkeys(["base", *(f"equal {i}" for i in range(others))], 0.0)
     wrong = sum(
-        any(one.verdict != "none" for one in judged(rng, gains, seeds, luck).differences)
+        any(one.verdict != "none" for one in judged(rng, gains, seeds, luck, of_base).differences)
         for _ in range(trials)
     )
     return wrong / trials
@@ -117,7 +125,13 @@ def found_better(d_z: float, others: int, seeds: int, trials: int, seed: int) ->
     return hits / trials
 
 
-def judged(rng: random.Random, gains: Mapping[str, float], seeds: int, luck: Luck) -> Comparison:
+def judged(
+    rng: random.Random,
+    gains: Mapping[str, float],
+    seeds: int,
+    luck: Luck,
+    of_base: Luck | None = None,
+) -> Comparison:
     """Judge drawn scores: each improver's gain, the seed's own height, and individual luck."""
     task = _task()
     named = [(name, Solution(f"# {name}\n{_HEAD}    return ''\n", ENTRY_POINT)) for name in gains]
@@ -126,11 +140,12 @@ def judged(rng: random.Random, gains: Mapping[str, float], seeds: int, luck: Luc
         height = rng.gauss(0.3, 1)
         found = {}
         for name, program in named:
+            drawn = of_base if of_base is not None and name == "base" else luck
             item = Item(
                 task=task.name,
                 repeat=0,
                 outcome=Scored(value=0.0),
-                normalised=gains[name] + height + luck(rng),
+                normalised=gains[name] + height + drawn(rng),
             )
             found[program.hash] = Measured(
                 improver=program.hash, outcome=Scored(value=0.0), items=(item,)

@@ -29,6 +29,7 @@ from selftaught.transfer import value
 
 TASK = Path(__file__).parent / "dials"
 BUDGET = Budget(calls=4, responses=4, utility_calls=17)
+STRENGTHS = {"strong": STRONG, "middling": MIDDLING, "weak": WEAK}
 RULES = ("always", "significant")
 
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path, help="keep the results as JSON here")
+    parser.add_argument("--only", choices=STRENGTHS, help="one strength instead of all")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
     print(
@@ -70,7 +72,7 @@ def main() -> None:
     )
     print("strength  rule         sealed by round             last - first            fell  taken")
     cells = []
-    for strength in (STRONG, MIDDLING, WEAK):
+    for strength in STRENGTHS.values() if options.only is None else [STRENGTHS[options.only]]:
         for rule in RULES:
             started = time.monotonic()
             cells.append(cell(strength, rule, seeds, rounds=options.rounds))

@@ -59,12 +59,12 @@ def test_what_is_not_better_is_seldom_accepted(name: str, alpha: float) -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_the_bound_holds_for_whoever_stops_at_the_best_moment(name: str) -> None:
-    """Without giving up early, over 300 differences, watched after each: still at most alpha."""
+    """Without giving up early, over 150 differences, watched after each: still at most alpha."""
     rng, draw = random.Random(2), NULLS[name]
     hits = 0
     for _ in range(TESTS):
         worth, best = 1.0, 1.0
-        for _ in range(300):
+        for _ in range(150):
             worth *= evidence([capped(draw(rng))])
             best = max(best, worth)
         hits += best >= 1 / ALPHA

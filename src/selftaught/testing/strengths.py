@@ -52,7 +52,7 @@ STRONG = Strength(
     name="scripted-strong", knows=("best_of_n", "greedy", "beam"), recalls=0.6, slips=0.002
 )
 MIDDLING = Strength(name="scripted-middling", knows=("best_of_n", "iid"), recalls=0.3, slips=0.03)
-WEAK = Strength(name="scripted-weak", knows=(), recalls=0.0, slips=0.25)
+WEAK = Strength(name="scripted-weak", knows=(), recalls=0.0, slips=0.3)
 
 
 class StrengthModel:
