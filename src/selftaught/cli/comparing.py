@@ -46,6 +46,7 @@ def compare_command(
     wall: options.Wall = None,
     slots: options.Slots = None,
     weak: options.Weak = False,
+    network: options.Network = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
@@ -68,5 +69,6 @@ def compare_command(
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
         allow_weak_sandbox=weak,
+        allow_network=network,
     )
     execute(config, store, json)

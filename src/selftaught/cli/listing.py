@@ -43,6 +43,8 @@ def tasks_command(
             f", {file.limits.work:,} steps" if file.limits.work else ""
         )
         screen.out.print(f"    {val} val and {test} test instances, {limit} a call")
+        if permits := "; ".join(file.permissions.sentences()):
+            screen.out.print(f"    permits: {permits}")
         if parameters:
             screen.out.print(f"    parameters: {parameters}")
         if file.source:

@@ -61,6 +61,13 @@ Weak = Annotated[
         help="Go on, at your risk, where `doctor` finds isolation layers missing.",
     ),
 ]
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--allow-network",
+        help="Let candidates reach the network, if their task's permissions ask for it.",
+    ),
+]
 
 STORE = DEFAULT_STORE
 

@@ -11,7 +11,7 @@ from rich.table import Table
 import selftaught.cli.options as options
 from selftaught.cli import screen
 from selftaught.errors import SelftaughtError
-from selftaught.history import History, export_program, read_history
+from selftaught.history import History, export_program, export_suffix, read_history
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.utility import Returned, kind
 
@@ -48,7 +48,13 @@ def show_command(
 
 def export_command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or `latest`.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to write; must end in .py.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Where to write: .py, .c, ...",
+        ),
+    ],
     round_: Annotated[
         int | None, typer.Option("--round", help="Which round's improver; the last by default.")
     ] = None,
@@ -57,10 +63,13 @@ def export_command(
     json: options.Json = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Write a run's improver, or its best program, as one .py file with its provenance."""
-    if not file.endswith(".py"):
-        raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
+    """Write a run's improver, or its best program, as one file with its provenance."""
     with SQLiteStore.open(store, writable=False) as opened:
+        suffix = export_suffix(opened, run)
+        if not file.endswith(suffix):
+            raise SelftaughtError(
+                f"FILE must end in {suffix}, so that it can be used again: {file!r}."
+            )
         text = export_program(opened, run, round_)
     try:
         with Path(file).open("w" if force else "x", encoding="utf-8") as out:
@@ -82,6 +91,8 @@ def _print_history(history: History) -> None:
     out.print(f"command   {row.command}", markup=False)
     out.print(f"tasks     {', '.join(config.tasks) or '-'}; held out: "
               f"{', '.join(config.held_out) or '-'}")  # fmt: skip
+    for task, permits in config.permits.items():
+        out.print(f"permits   {task}: {'; '.join(permits)}", markup=False)
     out.print(
         f"setting   model {config.model}, seed {config.seed}, accept {config.accept}, "
         f"{config.budget.calls} calls x {config.budget.responses} responses, "

@@ -59,6 +59,7 @@ def run_command(
     wall: options.Wall = None,
     slots: options.Slots = None,
     weak: options.Weak = False,
+    network: options.Network = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
@@ -88,6 +89,7 @@ def run_command(
         accept=accept,
         slots=slots,
         allow_weak_sandbox=weak,
+        allow_network=network,
     )
     execute(config, store, json)
 
@@ -111,6 +113,7 @@ def improve_command(
     wall: options.Wall = None,
     slots: options.Slots = None,
     weak: options.Weak = False,
+    network: options.Network = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
@@ -128,6 +131,7 @@ def improve_command(
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
         allow_weak_sandbox=weak,
+        allow_network=network,
     )
     execute(config, store, json)
 
@@ -148,6 +152,7 @@ def transfer_command(
     wall: options.Wall = None,
     slots: options.Slots = None,
     weak: options.Weak = False,
+    network: options.Network = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
@@ -168,6 +173,7 @@ def transfer_command(
         limits=options.limits(tokens, dollars, wall),
         slots=slots,
         allow_weak_sandbox=weak,
+        allow_network=network,
     )
     execute(config, store, json)
 

@@ -13,10 +13,12 @@ from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
+from selftaught.sandbox.grant import Grant, grant_for
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
+from selftaught.task import Task
 from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
 IMPROVER_MODULES = ("numpy",)
@@ -33,6 +35,8 @@ class LocalPool:
     Args:
         slots: jobs that compute at once; the number of cores where left out.
         allow_weak_sandbox: go on, with limits only, where isolation layers are missing.
+        allow_network: the operator agrees that candidates reach the network where their task
+            permits it.
         on_attempt: told of what candidates tried and may not.
 
     Raises:
@@ -44,10 +48,13 @@ class LocalPool:
         slots: int | None = None,
         *,
         allow_weak_sandbox: bool = False,
+        allow_network: bool = False,
         on_attempt: Callable[[str, Attempt], None] | None = None,
     ) -> None:
         self.slots = slots or os.cpu_count() or 1
         self.layers = choose_layers(allow_weak_sandbox)
+        self._allow_network = allow_network
+        self._grants: dict[str, Grant] = {}
         self._on_attempt = on_attempt or (lambda program, attempt: None)
         self._free = threading.Semaphore(self.slots)
         self._evaluators: queue.LifoQueue[EvaluatorProcess] = queue.LifoQueue()
@@ -56,9 +63,14 @@ class LocalPool:
         self._starting = threading.Lock()
 
     def score(self, job: ScoreJob) -> Outcome:
-        """Score a program in an evaluator; see `selftaught.pool.Pool.score`."""
+        """Score a program in an evaluator; see `selftaught.pool.Pool.score`.
+
+        Raises:
+            SelftaughtError: this machine or its operator does not give what the task permits.
+        """
+        grant = self._granted(job.task)
         with self._slot(), self._evaluator() as evaluator:
-            outcome, attempts = evaluator.score(job)
+            outcome, attempts = evaluator.score(job, grant)
         for attempt in attempts:
             self._on_attempt(job.solution.hash, attempt)
         return outcome
@@ -98,6 +110,13 @@ class LocalPool:
             evaluator.close()
         if self._improvers is not None:
             self._improvers.close()
+
+    def _granted(self, task: Task) -> Grant:
+        # Two threads may both look: they find the same.
+        key = f"{task.folder} {task.digest}"
+        if key not in self._grants:
+            self._grants[key] = grant_for(task, self.layers, allow_network=self._allow_network)
+        return self._grants[key]
 
     def _converse(
         self,

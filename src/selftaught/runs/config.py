@@ -10,6 +10,8 @@ from selftaught.compare import MIN_SEEDS
 from selftaught.errors import StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
+from selftaught.sandbox.grant import require_agreement
+from selftaught.sandbox.toolchain import find_toolchain
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
@@ -42,6 +44,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         accept: the acceptance rule.
         slots: jobs that compute at once; None for one per core.
         allow_weak_sandbox: go on where isolation layers are missing.
+        allow_network: candidates reach the network where their task permits it.
+        permits: of the tasks that permit their candidates anything, what; told by `show`.
         digests: of the tasks, to tell on resume that one changed.
     """
 
@@ -64,6 +68,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     accept: str = "always"
     slots: int | None = None
     allow_weak_sandbox: bool = False
+    allow_network: bool = False
+    permits: dict[str, tuple[str, ...]] = {}
     digests: dict[str, str] = {}
     improver_api: int = API_VERSION
     version: str = __version__
@@ -88,9 +94,23 @@ def check_config(config: RunConfig) -> None:
     held_out = [Task.load(reference) for reference in config.held_out]
     for some in (tasks, held_out):
         _check_distinct("A task", [task.name for task in some])
+    for task in (*tasks, *held_out):
+        _check_permitted(task, config)
     if config.command == "compare":
         _check_comparison(config)
     check_held_out(tasks, held_out)
+
+
+def _check_permitted(task: Task, config: RunConfig) -> None:
+    """Refuse at the start what would end the run at its first score."""
+    require_agreement(task, config.allow_network)
+    if task.file.permissions.compiler:
+        find_toolchain(task.file.permissions.compiler)
+        if config.model.partition("-")[0] == "mutation":
+            raise UsageError(
+                f"Task {task.name!r} wants programs in {task.language}, and the mutation proposer "
+                "edits Python only. Name a language model with --model."
+            )
 
 
 def _check_comparison(config: RunConfig) -> None:

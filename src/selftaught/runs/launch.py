@@ -88,6 +88,11 @@ def start(
         config,
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
+        permits={
+            task.name: said
+            for task in (*tasks, *held_out)
+            if (said := task.file.permissions.sentences())
+        },
         digests={task.name: task.digest for task in (*tasks, *held_out)},
     )
     with SQLiteStore.open(store, writable=True) as opened:

@@ -5,8 +5,9 @@ before the next call; a child never serves two candidates.
 """
 
 import re
-from typing import Any
+from typing import Any, AnyStr
 
+from selftaught.errors import TaskError
 from selftaught.pool import Attempt
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
@@ -30,6 +31,9 @@ ALONG_BYTES = 32_768
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
     "work": TimedOut,
+    "cpu": TimedOut,
+    "wall": TimedOut,
+    "output": InvalidValue,
     "memory": OutOfMemory,
     "budget": OutOfBudget,
     "refused": Refused,
@@ -73,6 +77,15 @@ class SandboxedCandidate:
         if self._child is None:
             frame = self._load(frame)
         return self._exchange(frame, limit_s, wall_s)
+
+    def run(
+        self, stdin: AnyStr, args: tuple[str, ...] = (), time_limit_s: float | None = None
+    ) -> AnyStr:
+        """Refused: a program in Python is called, not run."""
+        raise TaskError(
+            "solution.run() runs a compiled program; without permissions.compiler a utility uses "
+            "solution.call(name, ...)."
+        )
 
     def close(self) -> None:
         """Kill the child."""
@@ -149,9 +162,9 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def claimed_failure(reply: dict[str, Any]) -> Failure:
+def claimed_failure(reply: dict[str, Any], reason_chars: int = 600) -> Failure:
     """The failure that a child reports of itself; whatever it claims, it is no success."""
-    reason = str(reply.get("reason", "the child sent no value"))[:600]
+    reason = str(reply.get("reason", "the child sent no value"))[:reason_chars]
     reason = printable(without_addresses(reason))
     return _CLAIMED.get(str(reply.get("failed")), Failed)(reason=reason)
 
