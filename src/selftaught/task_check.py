@@ -118,7 +118,8 @@ def _rejected(task: Task, name: str, outcome: Outcome) -> Check:
 def _told(outcome: Outcome) -> str:
     if isinstance(outcome, Scored):
         return f"{outcome.value:.6g} ± {outcome.standard_error:.2g}"
-    return f"{kind(outcome)}: {getattr(outcome, 'reason', '')}"[:120]
+    reason = " ".join(getattr(outcome, "reason", "").split())
+    return f"{kind(outcome)}: {reason}"[:120]
 
 
 _SKELETON = {

@@ -12,6 +12,7 @@ import selftaught.cli.options as options
 from selftaught.cli import screen
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, export_suffix, read_history
+from selftaught.permissions import SOURCE_SUFFIXES
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.utility import Returned, kind
 
@@ -64,6 +65,9 @@ def export_command(
     seed: options.Seed = 0,
 ) -> None:
     """Write a run's improver, or its best program, as one file with its provenance."""
+    if Path(file).suffix not in SOURCE_SUFFIXES.values():
+        known = ", ".join(SOURCE_SUFFIXES.values())
+        raise SelftaughtError(f"FILE must end in {known}, as its program does: {file!r}.")
     with SQLiteStore.open(store, writable=False) as opened:
         suffix = export_suffix(opened, run)
         if not file.endswith(suffix):

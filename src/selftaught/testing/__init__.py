@@ -9,6 +9,7 @@ from selftaught.testing.scripted_model import Asked, ScriptedModel
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
     from selftaught.testing.model_contract import LanguageModelContract
+    from selftaught.testing.permission_contract import PermissionContract
     from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "HttpError",
     "LanguageModelContract",
     "LoopbackServer",
+    "PermissionContract",
     "ReceivedRequest",
     "Report",
     "SandboxContract",
@@ -31,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from selftaught.testing.model_contract import LanguageModelContract
 
         return LanguageModelContract
+    if name == "PermissionContract":
+        from selftaught.testing.permission_contract import PermissionContract
+
+        return PermissionContract
     if name == "SandboxContract":
         from selftaught.testing.sandbox_contract import SandboxContract
 
