@@ -20,6 +20,8 @@ _BUILDER_MEMORY_BYTES = 1 << 30
 # It feeds, waits and copies: what it computes itself is little.
 _BUILDER_CPU_S = 30.0
 REASON_CHARS = 2_200
+MAX_INPUT_BYTES = 32 << 20
+MAX_ARGUMENT_CHARS = 100_000
 
 
 class CompiledCandidate:
@@ -51,8 +53,16 @@ class CompiledCandidate:
         """Run the program on an input; see `selftaught.utility.Candidate.run`."""
         if self._broken is not None:
             raise self._broken
-        if any("\0" in text for text in args):
-            raise TaskError("An argument of solution.run() holds a character of code 0.")
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        if len(data) > MAX_INPUT_BYTES:
+            raise TaskError(
+                f"solution.run() was given {len(data):,} bytes; at most {MAX_INPUT_BYTES:,} fit."
+            )
+        if any("\0" in text for text in args) or sum(map(len, args)) > MAX_ARGUMENT_CHARS:
+            raise TaskError(
+                "The arguments of solution.run() hold a character of code 0, or more than "
+                f"{MAX_ARGUMENT_CHARS:,} characters; give long input as stdin."
+            )
         if self._builder is None:
             self._compile()
         limits = self._limits
@@ -60,7 +70,7 @@ class CompiledCandidate:
         wall_s = limits.wall_cap_s if time_limit_s is None else 10 * time_limit_s + 1
         message = {
             "op": "run",
-            "stdin": stdin.encode() if isinstance(stdin, str) else stdin,
+            "stdin": data,
             "args": list(args),
             "cpu_s": limit_s,
             "wall_s": wall_s,

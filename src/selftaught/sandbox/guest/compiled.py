@@ -77,6 +77,9 @@ class Builder:
 
     def serve(self) -> None:
         """Answer the host until it closes the pipe."""
+        if os.getpid() != 1:
+            # It kills whatever it sees: elsewhere that would be all of its user's processes.
+            raise OSError("a builder must be the first process of its namespace")
         # A handler of Python's own would let a child interrupt the first process of its namespace.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
