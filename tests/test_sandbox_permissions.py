@@ -327,7 +327,7 @@ def test_a_program_is_compiled_and_run(language: str) -> None:
 def ran(zygote: Zygote, body: str, limits: Limits | None = None) -> str:
     headers = ("errno", "fcntl", "signal", "stdio", "stdlib", "string", "unistd", "pthread")
     source = "".join(f"#include <{name}.h>\n" for name in headers) + body
-    candidate = CompiledCandidate(zygote, source, limits or Limits(time_s=0.5, wall_s=8.0))
+    candidate = CompiledCandidate(zygote, source, limits or Limits(time_s=0.2, wall_s=8.0))
     try:
         return candidate.run("")
     except CandidateError as error:
@@ -344,7 +344,7 @@ def ran(zygote: Zygote, body: str, limits: Limits | None = None) -> str:
         ("failed: it was killed by signal 11", "int main(void) { *(volatile int *) 0 = 1; }"),
         ("failed: it does not compile: program.c: In function", "int main(void) { return x }"),
         ("failed: it does not compile: ", "int other(void) { return 0; }"),
-        ("timed_out: more than 0.5 s of CPU time", "int main(void) { for (;;) { } }"),
+        ("timed_out: more than 0.2 s of CPU time", "int main(void) { for (;;) { } }"),
         ("timed_out: more than 8 s by the clock", "int main(void) { sleep(100); }"),
         ("timed_out: ", "int main(void) { for (int n = 1; n < 65; n++) signal(n, SIG_IGN); for (;;) { } }"),
         ("invalid_value: it printed more than", 'int main(void) { for (;;) puts("flood"); }'),

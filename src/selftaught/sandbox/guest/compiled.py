@@ -117,7 +117,7 @@ class Builder:
         os.chdir("/")
         if ended.over:
             return _failed(ended.over, f"compiling it took {_told(ended.over, limits)}")
-        if ended.code or not os.path.isfile(PROGRAM):
+        if ended.code or not os.path.isfile(PROGRAM) or os.path.islink(PROGRAM):
             said = (ended.stderr or ended.stdout[:SAID_BYTES]).decode(errors="replace").strip()
             return _failed("failed", f"it does not compile: {said[:TOLD_CHARS]}")
         self.program = self.restriction_of_the_program()
