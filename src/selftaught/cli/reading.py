@@ -13,7 +13,7 @@ from selftaught.cli import screen
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, export_suffix, read_history
 from selftaught.permissions import SOURCE_SUFFIXES
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.utility import Returned, kind
 
 
@@ -26,7 +26,7 @@ def show_command(
     seed: options.Seed = 0,
 ) -> None:
     """Show what a run did, or list the runs of a store."""
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         if run is None:
             rows = opened.runs()
             if json:
@@ -68,7 +68,7 @@ def export_command(
     if Path(file).suffix not in SOURCE_SUFFIXES.values():
         known = ", ".join(SOURCE_SUFFIXES.values())
         raise SelftaughtError(f"FILE must end in {known}, as its program does: {file!r}.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         suffix = export_suffix(opened, run)
         if not file.endswith(suffix):
             raise SelftaughtError(
