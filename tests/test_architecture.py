@@ -21,7 +21,16 @@ LAYERS = [
         "plain_text",
         "source_diff",
     },
-    {"utility", "task", "language_model", "improver", "pool", "events", "sequential"},
+    {
+        "utility",
+        "permissions",
+        "task",
+        "language_model",
+        "improver",
+        "pool",
+        "events",
+        "sequential",
+    },
     {"meta_utility", "acceptance", "algorithm", "transfer", "improvement", "anytime", "compare"}
     | {"audit", "strategies"},
     {"sandbox", "store", "mutation", "models", "pools"},
@@ -33,7 +42,7 @@ FORBIDDEN = [("sandbox", layer) for layer in LAYERS[2]] + [
     ("mutation", name) for name in ("sandbox", "store", "pools", "models", "task", "pool")
 ]
 GUEST_MAY_IMPORT = {
-    "improver_api", "landlock", "namespaces", "runner", "seccomp", "syscalls", "wire", "work",
+    "apart", "compiled", "improver_api", "landlock", "namespaces", "runner", "seccomp", "syscalls", "wire", "work",
     "numpy",
 }  # fmt: skip
 MAX_LINES = 420

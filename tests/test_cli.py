@@ -46,12 +46,16 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
 def folder(tmp_path: Path) -> Path:
     """A working directory that holds the toy task as `toy`."""
     write_toy(tmp_path / "toy")
+    networked = write_toy(tmp_path / "network") / "task.toml"
+    networked.write_text(networked.read_text() + "[permissions]\nnetwork = true\n")
     return tmp_path
 
 
 BAD = [
     (["run", "nonsense"], 2, "There is no task 'nonsense'"),
     (["improve", "nonsense"], 2, "Shipped: circle_packing, maxcut"),
+    (["improve", "./network"], 2, "--allow-network agrees to that"),
+    (["check-task", "./network"], 2, "--allow-network agrees to that"),
     (["run", "./toy", "--rounds", "0"], 2, "--rounds must be at least 1"),
     (["run", "./toy", "--calls", "0"], 2, "--calls must be at least 1"),
     (["improve", "./toy", "--utility-calls", "0"], 2, "--utility-calls must be at least 1"),

@@ -24,6 +24,7 @@ from selftaught.events import (
 )
 from selftaught.improvement import PHASE
 from selftaught.meta_utility import SEALED, VALIDATION
+from selftaught.permissions import SOURCE_SUFFIXES
 from selftaught.runs.config import RunConfig, config_of
 from selftaught.solution import check_program
 from selftaught.store.event_store import RunRow, Store
@@ -235,8 +236,21 @@ def export_program(store: Store, run_id: str, round_: int | None = None) -> str:
     else:
         source, facts = improver_of_round(store, history, round_)
     # One line each, whatever the command was: what follows the mark is no program.
-    lines = [f"# {' '.join(line.split())}" for line in [*_provenance(history), *facts]]
+    mark = "#" if _exported_language(history) in ("python", "text") else "//"
+    lines = [f"{mark} {' '.join(line.split())}" for line in [*_provenance(history), *facts]]
     return "\n".join([*lines, "", source.strip(), ""])
+
+
+def export_suffix(store: Store, run_id: str) -> str:
+    """How the name of a file with a run's result must end; empty where any name will do."""
+    return SOURCE_SUFFIXES.get(_exported_language(read_history(store, run_id)), "")
+
+
+def _exported_language(history: History) -> str:
+    """Improvers are Python; programs are in their task's language."""
+    if history.config.command != "improve":
+        return "python"
+    return Task.load(history.config.tasks[0]).language
 
 
 def _provenance(history: History) -> list[str]:
@@ -294,7 +308,9 @@ def _best_program(store: Store, history: History) -> tuple[str, list[str]]:
     found: list[tuple[float, str, Outcome | None]] = []
     for one in history.improvements:
         if isinstance(one.outcome, Returned):
-            program = check_program(one.outcome.source, task.initial.entry_point, "the program")
+            program = task.initial.rewritten(one.outcome.source)
+            if task.language == "python":
+                check_program(program.source, program.entry_point, "the program")
             by_split = scores.get(program.hash, {})
             validation = by_split.get("val")
             if isinstance(validation, Scored):

@@ -64,7 +64,7 @@ def improve(
         outcome = pool.improve(job)
         returned = isinstance(outcome, Returned)
         program = (
-            Solution(outcome.source, task.initial.entry_point)
+            task.initial.rewritten(outcome.source)
             if isinstance(outcome, Returned)
             else task.initial
         )

@@ -193,7 +193,7 @@ class MetaUtility:
         outcome = self._pool.improve(job)
         if not isinstance(outcome, Returned):
             return _item_of(task, repeat, account, outcome, WORST)
-        final = Solution(outcome.source, task.initial.entry_point)
+        final = task.initial.rewritten(outcome.source)
         unchanged = final.source.strip() == task.initial.source.strip()
         split = measurement.scored_on
         judged = functools.partial(

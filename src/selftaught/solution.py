@@ -26,19 +26,27 @@ class Solution(msgspec.Struct, frozen=True, dict=True):
 
     Attributes:
         source: the program; untrusted, executed only inside the sandbox.
-        entry_point: the function that the task calls, `algorithm` or `improve_algorithm`.
+        entry_point: the function that the task calls, `algorithm` or `improve_algorithm`; of no
+            meaning where the language is not Python.
+        language: `python`, a compiled language (`c`, `c++`, `rust`, `go`), or `text` for what a
+            utility interprets itself.
     """
 
     source: str
     entry_point: str = "algorithm"
+    language: str = "python"
 
     @cached_property
     def hash(self) -> str:
         """The first 16 hex digits of SHA-256 over the source: its name in the store, too."""
         return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    def rewritten(self, source: str) -> "Solution":
+        """Another text in this one's place: of the same language, called in the same way."""
+        return Solution(source, self.entry_point, self.language)
+
     @staticmethod
-    def admit(source: object, entry_point: str) -> "Solution":
+    def admit(source: object, entry_point: str, language: str = "python") -> "Solution":
         """Make a solution of what an untrusted program handed over.
 
         Secrets are taken out here, before the text gets its hash: what is executed, what is
@@ -61,7 +69,7 @@ class Solution(msgspec.Struct, frozen=True, dict=True):
             source.encode("utf-8")
         except UnicodeEncodeError as error:
             raise SolutionError(f"A solution must be valid Unicode: {error}.") from error
-        return Solution(redacted(source), entry_point)
+        return Solution(redacted(source), entry_point, language)
 
 
 def check_program(source: str, entry_point: str, where: str) -> Solution:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from selftaught.errors import TaskError, UsageError
+from selftaught.permissions import SOURCE_SUFFIXES, Permissions, check_permissions
 from selftaught.solution import Solution, check_program
 from selftaught.utility import Split
 
@@ -31,15 +32,18 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         time_s: CPU seconds of the candidate's process, as seen from outside.
         wall_s: seconds on the clock, a cap behind `time_s`; by default 10 x time_s + 1.
-        memory_bytes: address space beyond what the interpreter itself holds.
+        memory_bytes: address space of all threads together, beyond what the interpreter itself
+            holds, and what is written to the private folder, if the task permits one.
         work: loop passes and function calls, a limit that repeats exactly where one by time
             cannot; 0 for none. Not a security boundary: `time_s` stands behind it.
+        compile_s: CPU seconds of compiling a candidate; three times as many by the clock.
     """
 
     time_s: float = 1.0
     wall_s: float | None = None
     memory_bytes: int = 512 * 1024 * 1024
     work: int = 0
+    compile_s: float = 20.0
 
     @property
     def wall_cap_s(self) -> float:
@@ -72,6 +76,7 @@ class TaskFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
     known_flaws: str = ""
     limits: Limits = Limits()
+    permissions: Permissions = Permissions()
     splits: dict[str, SplitSpec] = msgspec.field(
         default_factory=lambda: {"val": SplitSpec(4321, 20), "test": SplitSpec(5678, 50)}
     )
@@ -129,10 +134,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             name=shown,
             folder=str(folder),
             file=file,
-            initial=_initial(folder, file.entry_point),
+            initial=_initial(folder, file),
             utility_text=text,
             digest=_digest(folder, file.parameters),
         )
+
+    @property
+    def language(self) -> str:
+        """What its candidates are written in: `python`, a compiled language, or `text`."""
+        return self.initial.language
 
     @property
     def reference(self) -> str:
@@ -202,6 +212,11 @@ def _read_toml(folder: Path) -> TaskFile:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TaskError(f"{path} cannot be read as TOML: {error}.") from error
+    permitted = content.get("permissions", {})
+    known = [field.name for field in msgspec.structs.fields(Permissions)]
+    for key in permitted if isinstance(permitted, dict) else ():
+        if key not in known:
+            raise TaskError(f"{path}: [permissions] has no {key!r}; it has: {', '.join(known)}.")
     try:
         file = msgspec.convert(content, TaskFile)
     except msgspec.ValidationError as error:
@@ -225,6 +240,10 @@ def _read_toml(folder: Path) -> TaskFile:
         )
     if file.normalisation.best == file.normalisation.worst:
         raise TaskError(f"{path}: normalisation.best and .worst must differ.")
+    try:
+        check_permissions(file.permissions, folder, file.limits.memory_bytes)
+    except TaskError as error:
+        raise TaskError(f"{path}: {error}") from error
     return file
 
 
@@ -235,18 +254,21 @@ def _utility_text(folder: Path) -> str:
     raise TaskError(f"{folder} holds neither utility.str nor description.md: the model sees one.")
 
 
-def _initial(folder: Path, entry_point: str) -> Solution:
-    found = sorted(folder.glob("solution.*"))
+def _initial(folder: Path, file: TaskFile) -> Solution:
+    compiler = file.permissions.compiler
+    wanted = "solution" + (SOURCE_SUFFIXES[compiler] if compiler else ".*")
+    found = sorted(folder.glob(wanted))
     if not found:
-        raise TaskError(f"{folder} holds no solution.py: a task needs an initial solution.")
+        name = wanted if compiler else "solution.py"
+        raise TaskError(f"{folder} holds no {name}: a task needs an initial solution.")
     if not (folder / "utility.py").is_file():
         raise TaskError(
             f"{folder} holds no utility.py: a task needs a score(solution, split, seed)."
         )
     source = found[0].read_text(encoding="utf-8")
-    if found[0].suffix == ".py":
-        return check_program(source, entry_point, str(found[0]))
-    return Solution.admit(source, entry_point)
+    if compiler is None and found[0].suffix == ".py":
+        return check_program(source, file.entry_point, str(found[0]))
+    return Solution.admit(source, file.entry_point, language=compiler or "text")
 
 
 def _digest(folder: Path, parameters: dict[str, Any]) -> str:

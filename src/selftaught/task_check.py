@@ -38,6 +38,19 @@ _BAD_ANSWERS = {
     "a loop without end": "while True:\n        pass",
 }
 
+# Programs that print what no task should accept; those in C are C++ as well.
+_BAD_IN_C = {
+    "NaN": '#include <stdio.h>\nint main(void) { puts("nan"); return 0; }\n',
+    "a text": '#include <stdio.h>\nint main(void) { puts("seven"); return 0; }\n',
+    "an exit code": "int main(void) { return 3; }\n",
+    "a loop without end": "int main(void) { for (;;) { } }\n",
+    "a program that does not compile": "int main(void) { return }\n",
+    "output without end": (
+        '#include <stdio.h>\nint main(void) { for (;;) puts("0 0 0 0 0 0 0 0"); }\n'
+    ),
+}
+_BAD_PROGRAMS = {"c": _BAD_IN_C, "c++": _BAD_IN_C}
+
 
 def check_task(task: Task, pool: Pool) -> Iterator[Check]:
     """Yield one check after another, as they are done."""
@@ -46,10 +59,12 @@ def check_task(task: Task, pool: Pool) -> Iterator[Check]:
         return pool.score(ScoreJob(task=task, solution=solution, split=split))
 
     yield from _initial_scores(task, score)
-    if _is_python(task):
+    if task.language == "python":
         for name, body in _BAD_ANSWERS.items():
             source = f"def {task.file.entry_point}(*arguments):\n    {body}\n"
             yield _rejected(task, name, score(Solution(source, task.file.entry_point)))
+    for name, source in _BAD_PROGRAMS.get(task.language, {}).items():
+        yield _rejected(task, name, score(task.initial.rewritten(source)))
 
 
 def _initial_scores(task: Task, score: Callable[..., Outcome]) -> Iterator[Check]:
@@ -103,11 +118,8 @@ def _rejected(task: Task, name: str, outcome: Outcome) -> Check:
 def _told(outcome: Outcome) -> str:
     if isinstance(outcome, Scored):
         return f"{outcome.value:.6g} ± {outcome.standard_error:.2g}"
-    return f"{kind(outcome)}: {getattr(outcome, 'reason', '')}"[:120]
-
-
-def _is_python(task: Task) -> bool:
-    return (Path(task.folder) / "solution.py").is_file()
+    reason = " ".join(getattr(outcome, "reason", "").split())
+    return f"{kind(outcome)}: {reason}"[:120]
 
 
 _SKELETON = {

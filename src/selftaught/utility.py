@@ -7,7 +7,7 @@ A crash is never a zero. Every attempt to score or to improve ends in exactly on
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, AnyStr, Protocol
 
 import msgspec
 
@@ -143,6 +143,27 @@ class Candidate(Protocol):
 
         Raises:
             CandidateError: it failed; `over_instances` turns this into the task's worst value.
+        """
+        ...
+
+    def run(
+        self, stdin: AnyStr, args: tuple[str, ...] = (), time_limit_s: float | None = None
+    ) -> AnyStr:
+        """Run a compiled program in the sandbox on an input and return what it printed.
+
+        For tasks with `permissions.compiler`. The program is compiled once an evaluation.
+
+        Args:
+            stdin: all of its input.
+            args: its arguments, behind its name.
+            time_limit_s: CPU seconds for this run; the task's `limits.time_s` where left out.
+
+        Returns:
+            Its output, as text for a text and as bytes for bytes.
+
+        Raises:
+            CandidateError: it does not compile, exited with another code than 0, was killed,
+                reached a limit, or printed what is no UTF-8 where a text is wanted.
         """
         ...
 

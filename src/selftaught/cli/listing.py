@@ -14,6 +14,7 @@ from selftaught.cli import screen
 from selftaught.errors import SandboxUnavailable
 from selftaught.improver import improver_names, load_improver
 from selftaught.models.resolve import model_names
+from selftaught.sandbox.toolchain import LANGUAGES
 from selftaught.task import Task, task_names
 from selftaught.version import __version__
 
@@ -43,6 +44,8 @@ def tasks_command(
             f", {file.limits.work:,} steps" if file.limits.work else ""
         )
         screen.out.print(f"    {val} val and {test} test instances, {limit} a call")
+        if permits := "; ".join(file.permissions.sentences()):
+            screen.out.print(f"    permits: {permits}")
         if parameters:
             screen.out.print(f"    parameters: {parameters}")
         if file.source:
@@ -91,6 +94,7 @@ def doctor_command(
     Exits with 0 where generated code is safely contained, and with 1 where it is not.
     """
     from selftaught.sandbox import layers
+    from selftaught.sandbox.permission_probes import found_toolchains, probe_permissions
 
     probes, chosen, problem = [], layers.WEAK, ""
     try:
@@ -98,7 +102,8 @@ def doctor_command(
     except SandboxUnavailable as error:
         problem = str(error)
     if not problem:
-        probes = layers.probe(chosen)
+        probes = [*layers.probe(chosen), *probe_permissions(chosen)]
+    toolchains = found_toolchains()
     is_safe = not problem and all(one.refused for one in probes)
     if json:
         screen.print_json(
@@ -107,6 +112,8 @@ def doctor_command(
                 "layers": chosen,
                 "problem": problem,
                 "probes": [msgspec.to_builtins(one) for one in probes],
+                "private_tmp": "namespaces" in chosen,
+                "toolchains": toolchains,
                 "not_defended": NOT_DEFENDED,
                 "machine": _machine(),
             }
@@ -119,6 +126,12 @@ def doctor_command(
             mark = "[green]refused[/green]" if one.refused else "[red]SUCCEEDED[/red]"
             table.add_row(mark, one.name, one.evidence)
         screen.out.print(table)
+        private = "can be permitted" if "namespaces" in chosen else "needs namespaces"
+        screen.out.print(f"a private folder for candidates: {private}")
+        for language, version in toolchains.items():
+            screen.out.print(f"compiler for {language}: {version}", markup=False)
+        if missing := [language for language in LANGUAGES if language not in toolchains]:
+            screen.out.print(f"no compiler for: {', '.join(missing)}")
         screen.out.print(f"not defended: {'; '.join(NOT_DEFENDED)}")
         if problem:
             screen.out.print(f"[red]{problem}[/red]")

@@ -112,6 +112,13 @@ Weak = Annotated[
         help="Go on, at your risk, where `doctor` finds isolation layers missing.",
     ),
 ]
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--allow-network",
+        help="Let candidates reach the network, if their task's permissions ask for it.",
+    ),
+]
 
 STORE = DEFAULT_STORE
 
@@ -161,6 +168,7 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
     slots: Slots = None
     speculate: Speculate = True
     weak: Weak = False
+    network: Network = False
     store: Store = STORE
     json: Json = False
     seed: Seed = 0
@@ -191,6 +199,7 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
             slots=self.slots,
             speculate=self.speculate,
             allow_weak_sandbox=self.weak,
+            allow_network=self.network,
         )
 
 

@@ -13,8 +13,9 @@ from rich.table import Table
 import selftaught.cli.options as options
 from selftaught.cli import money, screen, trials
 from selftaught.errors import SelftaughtError
-from selftaught.history import History, export_program, read_history
+from selftaught.history import History, export_program, export_suffix, read_history
 from selftaught.models.recording import recording_of, write_recording
+from selftaught.permissions import SOURCE_SUFFIXES
 from selftaught.redaction import redacted
 from selftaught.runs.costs import read_costs
 from selftaught.store.opening import open_store
@@ -66,7 +67,13 @@ def show_command(
 
 def export_command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or `latest`.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to write; must end in .py.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Where to write: .py, .c, ...",
+        ),
+    ],
     round_: Annotated[
         int | None, typer.Option("--round", help="Which round's improver; the last by default.")
     ] = None,
@@ -75,10 +82,16 @@ def export_command(
     json: options.Json = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Write a run's improver, or its best program, as one .py file with its provenance."""
-    if not file.endswith(".py"):
-        raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
+    """Write a run's improver, or its best program, as one file with its provenance."""
+    if Path(file).suffix not in SOURCE_SUFFIXES.values():
+        known = ", ".join(SOURCE_SUFFIXES.values())
+        raise SelftaughtError(f"FILE must end in {known}, as its program does: {file!r}.")
     with open_store(store, writable=False) as opened:
+        suffix = export_suffix(opened, run)
+        if not file.endswith(suffix):
+            raise SelftaughtError(
+                f"FILE must end in {suffix}, so that it can be used again: {file!r}."
+            )
         text = redacted(export_program(opened, run, round_))
     with _new_file(file, force) as out:
         out.write(text.encode())
@@ -132,6 +145,8 @@ def _print_history(history: History) -> None:
               f"{', '.join(config.held_out) or '-'}", markup=False)  # fmt: skip
     if config.recipe:
         out.print(f"recipe    {config.recipe}", markup=False)
+    for task, permits in config.permits.items():
+        out.print(f"permits   {task}: {'; '.join(permits)}", markup=False)
     out.print(
         f"setting   model {config.model}, seed {config.seed}, accept {config.accept}, "
         f"{config.budget.calls} calls x {config.budget.responses} responses, "

@@ -31,13 +31,17 @@ def new_task_command(
 def check_task_command(
     task: Annotated[str, typer.Argument(metavar="TASK|DIR")],
     weak: options.Weak = False,
+    network: options.Network = False,
     store: options.Store = options.STORE,
     json: options.Json = False,
     seed: options.Seed = 0,
 ) -> None:
     """Try a task out: does it repeat, does it score, does its verifier reject nonsense?"""
     loaded = Task.load(task)
-    pool = LocalPool(1, allow_weak_sandbox=weak)
+    permits = loaded.file.permissions.sentences()
+    if not json:
+        screen.out.print(f"permits: {'; '.join(permits) or 'nothing but to compute'}")
+    pool = LocalPool(1, allow_weak_sandbox=weak, allow_network=network)
     checks = []
     try:
         for check in check_task(loaded, pool):
@@ -50,7 +54,12 @@ def check_task_command(
     failed = [check for check in checks if not check.passed]
     if json:
         screen.print_json(
-            {"task": loaded.name, "passed": not failed, "checks": msgspec.to_builtins(checks)}
+            {
+                "task": loaded.name,
+                "permits": permits,
+                "passed": not failed,
+                "checks": msgspec.to_builtins(checks),
+            }
         )
     else:
         count = f"{len(checks) - len(failed)} of {len(checks)} checks hold"

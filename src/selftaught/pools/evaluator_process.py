@@ -13,6 +13,8 @@ import msgspec
 
 from selftaught.errors import SandboxUnavailable, TaskError
 from selftaught.pool import Attempt, ScoreJob
+from selftaught.sandbox.compiled_candidate import BUILDER_GRACE_S
+from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
 from selftaught.utility import Failed, InvalidValue, Outcome
 
@@ -61,11 +63,12 @@ class EvaluatorProcess:
             reason = lines[-1] if lines else "it said nothing"
             raise SandboxUnavailable(f"The evaluator could not start: {reason}.") from error
 
-    def score(self, job: ScoreJob) -> tuple[Outcome, list[Attempt]]:
+    def score(self, job: ScoreJob, grant: Grant = NOTHING) -> tuple[Outcome, list[Attempt]]:
         """Score a job; returns the outcome and what the candidate tried."""
         request = {
             "folder": job.task.folder,
             "file": msgspec.json.encode(job.task.file).decode(),
+            "grant": msgspec.json.encode(grant).decode(),
             "source": job.solution.source,
             "split": job.split,
             "seed": job.task.instance_seed(job.split, job.repeat),
@@ -73,6 +76,8 @@ class EvaluatorProcess:
         limits = job.task.file.limits
         instances = job.task.split(job.split).instances
         allowed_s = SCORER_GRACE_S + instances * limits.wall_cap_s
+        if grant.toolchain is not None:
+            allowed_s += 3 * limits.compile_s + BUILDER_GRACE_S
         reply: dict[str, Any] | None = None
         for is_last in (False, True):
             try:

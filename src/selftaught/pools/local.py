@@ -15,10 +15,12 @@ from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.gate import Gate, Ticket, Urgency
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
+from selftaught.sandbox.grant import Grant, grant_for
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
+from selftaught.task import Task
 from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
 P = TypeVar("P")
@@ -45,6 +47,8 @@ class LocalPool:
     Args:
         slots: jobs that compute at once; the number of cores where left out.
         allow_weak_sandbox: go on, with limits only, where isolation layers are missing.
+        allow_network: the operator agrees that candidates reach the network where their task
+            permits it.
         on_attempt: told of what candidates tried and may not.
 
     Raises:
@@ -56,10 +60,13 @@ class LocalPool:
         slots: int | None = None,
         *,
         allow_weak_sandbox: bool = False,
+        allow_network: bool = False,
         on_attempt: Callable[[str, Attempt], None] | None = None,
     ) -> None:
         self.slots = slots or os.cpu_count() or 1
         self.layers = choose_layers(allow_weak_sandbox)
+        self._allow_network = allow_network
+        self._grants: dict[str, Grant] = {}
         self._on_attempt = on_attempt or (lambda program, attempt: None)
         self._gate = Gate(self.slots)
         self._usual_s: dict[tuple[str, str], float] = {}
@@ -73,7 +80,11 @@ class LocalPool:
         self._idle_evaluators.append(self._evaluator_starting())
 
     def score(self, job: ScoreJob) -> Outcome:
-        """Score a program in an evaluator; see `selftaught.pool.Pool.score`."""
+        """Score a program in an evaluator; see `selftaught.pool.Pool.score`.
+
+        Raises:
+            SelftaughtError: this machine or its operator does not give what the task permits.
+        """
         with self._gate.slot(Urgency.ASKED, share=job.share, expected_s=self._expected_s(job)):
             return self._score(job)
 
@@ -93,11 +104,12 @@ class LocalPool:
 
     def _score(self, job: ScoreJob, underway: "_Underway | None" = None) -> Outcome:
         """Score in an evaluator; a slot is held."""
+        grant = self._granted(job.task)
         began = time.monotonic()
         with self._evaluator() as evaluator, underway or nullcontext():
             if underway is not None:
                 underway.use(evaluator)
-            outcome, attempts = evaluator.score(job)
+            outcome, attempts = evaluator.score(job, grant)
         self._took(job, time.monotonic() - began)
         for attempt in attempts:
             self._on_attempt(job.solution.hash, attempt)
@@ -153,6 +165,13 @@ class LocalPool:
             evaluator.close()
         for zygote in _started(self._zygotes.values()):
             zygote.close()
+
+    def _granted(self, task: Task) -> Grant:
+        # Two threads may both look: they find the same.
+        key = f"{task.folder} {task.digest}"
+        if key not in self._grants:
+            self._grants[key] = grant_for(task, self.layers, allow_network=self._allow_network)
+        return self._grants[key]
 
     def _converse(
         self,

@@ -99,7 +99,8 @@ class Session:
             return lambda: spent
         try:
             told = without_addresses(text) if isinstance(text, str) else text
-            solution = Solution.admit(told, self.job.initial.entry_point)
+            initial = self.job.initial
+            solution = Solution.admit(told, initial.entry_point, initial.language)
         except SolutionError as error:
             invalid = InvalidValue(reason=str(error))
             return lambda: invalid

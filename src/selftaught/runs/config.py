@@ -13,6 +13,8 @@ from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
 from selftaught.models.mix import members
+from selftaught.sandbox.grant import require_agreement
+from selftaught.sandbox.toolchain import find_toolchain
 from selftaught.store.event_store import Store
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
@@ -50,6 +52,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         speculate: score the programs in a model's answers before the improver asks for it. It
             changes no result, only the time that a run takes.
         allow_weak_sandbox: go on where isolation layers are missing.
+        allow_network: candidates reach the network where their task permits it.
+        permits: of the tasks that permit their candidates anything, what; told by `show`.
         digests: of the tasks, to tell on resume that one changed.
         audit: of `audit`, what it asks for.
         utility_text: whether the text of the meta-utility is shown to the language model.
@@ -79,6 +83,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     slots: int | None = None
     speculate: bool = True
     allow_weak_sandbox: bool = False
+    allow_network: bool = False
+    permits: dict[str, tuple[str, ...]] = {}
     digests: dict[str, str] = {}
     audit: AuditSettings = AuditSettings()
     utility_text: Literal["shown", "withheld"] = "shown"
@@ -119,11 +125,25 @@ def check_config(config: RunConfig) -> None:
     held_out = [Task.load(reference) for reference in config.held_out]
     for some in (tasks, held_out):
         _check_distinct("A task", [task.name for task in some])
+    for task in (*tasks, *held_out):
+        _check_permitted(task, config)
     if config.command == "compare":
         _check_comparison(config)
     if config.audit.generations < 1:
         raise UsageError(f"--generations must be at least 1, not {config.audit.generations}.")
     check_held_out(tasks, held_out)
+
+
+def _check_permitted(task: Task, config: RunConfig) -> None:
+    """Refuse at the start what would end the run at its first score."""
+    require_agreement(task, config.allow_network)
+    if task.file.permissions.compiler:
+        find_toolchain(task.file.permissions.compiler)
+        if config.model.partition("-")[0] == "mutation":
+            raise UsageError(
+                f"Task {task.name!r} wants programs in {task.language}, and the mutation proposer "
+                "edits Python only. Name a language model with --model."
+            )
 
 
 def _check_comparison(config: RunConfig) -> None:

@@ -138,6 +138,7 @@ class Execution:
             pool = LocalPool(
                 config.slots,
                 allow_weak_sandbox=config.allow_weak_sandbox,
+                allow_network=config.allow_network,
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
             recorded = RecordedPool(

@@ -113,6 +113,11 @@ def with_tasks(config: RunConfig) -> RunConfig:
         tasks=tuple(task.reference for task in tasks),
         held_out=tuple(task.reference for task in held_out),
         model_settings=limited(config.model_settings, config.limits),
+        permits={
+            task.name: said
+            for task in (*tasks, *held_out)
+            if (said := task.file.permissions.sentences())
+        },
         digests={task.name: task.digest for task in (*tasks, *held_out)},
         # What is recorded is what is run, and no secret is recorded.
         improvers=tuple((redacted(n), redacted(source)) for n, source in config.improvers),

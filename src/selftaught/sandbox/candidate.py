@@ -5,8 +5,9 @@ before the next call; a child never serves two candidates.
 """
 
 import re
-from typing import Any
+from typing import Any, AnyStr
 
+from selftaught.errors import TaskError
 from selftaught.plain_text import shortened
 from selftaught.pool import Attempt
 from selftaught.sandbox.guest import wire
@@ -32,6 +33,9 @@ REASON_CHARS = 600
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
     "work": TimedOut,
+    "cpu": TimedOut,
+    "wall": TimedOut,
+    "output": InvalidValue,
     "memory": OutOfMemory,
     "budget": OutOfBudget,
     "refused": Refused,
@@ -75,6 +79,15 @@ class SandboxedCandidate:
         if self._child is None:
             frame = self._load(frame)
         return self._exchange(frame, limit_s, wall_s)
+
+    def run(
+        self, stdin: AnyStr, args: tuple[str, ...] = (), time_limit_s: float | None = None
+    ) -> AnyStr:
+        """Refused: a program in Python is called, not run."""
+        raise TaskError(
+            "solution.run() runs a compiled program; without permissions.compiler a utility uses "
+            "solution.call(name, ...)."
+        )
 
     def close(self) -> None:
         """Kill the child."""
@@ -151,11 +164,11 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def claimed_failure(reply: dict[str, Any]) -> Failure:
+def claimed_failure(reply: dict[str, Any], reason_chars: int = REASON_CHARS) -> Failure:
     """The failure that a child reports of itself; whatever it claims, it is no success."""
     reason = str(reply.get("reason", "the child sent no value"))
     # The line of the error stands at the end.
-    reason = shortened(reason, REASON_CHARS, keep_end=True)
+    reason = shortened(reason, reason_chars, keep_end=True)
     reason = printable(without_addresses(reason))
     return _CLAIMED.get(str(reply.get("failed")), Failed)(reason=reason)
 

@@ -18,6 +18,8 @@ import msgspec
 
 from selftaught.pool import Attempt
 from selftaught.sandbox.candidate import SandboxedCandidate, printable
+from selftaught.sandbox.compiled_candidate import CompiledCandidate
+from selftaught.sandbox.grant import Grant
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import Zygote
 from selftaught.task import TaskFile
@@ -33,11 +35,11 @@ HOST_GRACE_S = 1.0
 
 
 class Evaluator:
-    """Scores one candidate at a time; keeps a zygote per set of modules."""
+    """Scores one candidate at a time; keeps a zygote per set of modules and permissions."""
 
     def __init__(self, layers: tuple[str, ...]) -> None:
         self._layers = layers
-        self._zygotes: dict[tuple[str, ...], Zygote] = {}
+        self._zygotes: dict[tuple[tuple[str, ...], Grant], Zygote] = {}
         self._utilities: dict[str, ModuleType] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -62,11 +64,16 @@ class Evaluator:
     def _score(self, request: dict[str, Any], file: TaskFile, attempts: list[Attempt]) -> Outcome:
         split = Split(request["split"], file.splits[request["split"]].instances)
         sign = 1.0 if file.direction == "maximize" else -1.0
-        candidate = None
+        candidate: SandboxedCandidate | CompiledCandidate | None = None
         try:
-            candidate = SandboxedCandidate(
-                self._zygote(file.modules), request["source"], file.limits, request["seed"]
-            )
+            grant = msgspec.json.decode(request["grant"], type=Grant)
+            zygote = self._zygote(file.modules, grant)
+            if grant.toolchain is None:
+                candidate = SandboxedCandidate(
+                    zygote, request["source"], file.limits, request["seed"]
+                )
+            else:
+                candidate = CompiledCandidate(zygote, request["source"], file.limits)
             utility = self._utility(request["folder"])
             result = utility.score(candidate, split, request["seed"], **file.parameters)
         except CandidateError as error:
@@ -77,10 +84,10 @@ class Evaluator:
                 candidate.close()
         return scored(result, sign)
 
-    def _zygote(self, modules: tuple[str, ...]) -> Zygote:
-        if modules not in self._zygotes:
-            self._zygotes[modules] = Zygote(self._layers, modules)
-        return self._zygotes[modules]
+    def _zygote(self, modules: tuple[str, ...], grant: Grant) -> Zygote:
+        if (modules, grant) not in self._zygotes:
+            self._zygotes[modules, grant] = Zygote(self._layers, modules, grant=grant)
+        return self._zygotes[modules, grant]
 
     def _utility(self, folder: str) -> ModuleType:
         if folder not in self._utilities:

@@ -16,12 +16,14 @@ class Layout(msgspec.Struct, frozen=True):
 
     Attributes:
         read_paths: the standard library and the shared libraries it needs.
+        library_paths: those of them that any program needs, whatever its language.
         hidden_paths: folders beneath them where other packages lie; made empty.
         module_paths: the packages that a task asks for.
         search_paths: the folders those are in, for the guest's module search.
     """
 
     read_paths: tuple[str, ...]
+    library_paths: tuple[str, ...]
     hidden_paths: tuple[str, ...]
     module_paths: tuple[str, ...]
     search_paths: tuple[str, ...]
@@ -51,7 +53,13 @@ def layout_for(modules: tuple[str, ...]) -> Layout:
     ]
     module_paths = _module_paths(modules)
     search_paths = dict.fromkeys(os.path.dirname(path) for path in module_paths)
-    return Layout(tuple(libraries), tuple(hidden), tuple(module_paths), tuple(search_paths))
+    return Layout(
+        read_paths=tuple(libraries),
+        library_paths=tuple(path for path in libraries if path not in stdlib),
+        hidden_paths=tuple(hidden),
+        module_paths=tuple(module_paths),
+        search_paths=tuple(search_paths),
+    )
 
 
 def _module_paths(modules: tuple[str, ...]) -> list[str]:

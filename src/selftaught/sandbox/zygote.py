@@ -14,8 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from selftaught.errors import SandboxUnavailable
 from selftaught.pool import Attempt
+from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layout import GUEST, layout_for
 
@@ -146,6 +149,7 @@ class Zygote:
         modules: third-party modules that children may import; preloaded.
         guest_modules: extra modules by name, as source text (`helpers`).
         preload: which of the modules are preloaded, where that is not all of them.
+        grant: what its children may do beyond the default.
 
     Raises:
         SandboxUnavailable: a layer could not be set up; says which and what the kernel said.
@@ -157,8 +161,11 @@ class Zygote:
         modules: tuple[str, ...] = (),
         guest_modules: dict[str, str] | None = None,
         preload: tuple[str, ...] | None = None,
+        grant: Grant = NOTHING,
     ) -> None:
         layout = layout_for(modules)
+        self.grant = grant
+        tools = grant.toolchain.mounted if grant.toolchain else ()
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
@@ -180,7 +187,9 @@ class Zygote:
             "layers": layers,
             "read_paths": layout.read_paths,
             "hidden_paths": layout.hidden_paths,
-            "module_paths": layout.module_paths,
+            "module_paths": (*layout.module_paths, *grant.read, *tools),
+            "library_paths": layout.library_paths,
+            "grant": msgspec.to_builtins(grant),
             "search_paths": layout.search_paths,
             "preload": modules if preload is None else preload,
             "modules": guest_modules or {},
@@ -206,7 +215,11 @@ class Zygote:
         self._control.settimeout(None)
 
     def fork(self, memory_bytes: int) -> Child:
-        """Fork a child that may take this much memory beyond what the zygote holds."""
+        """Fork a child that may take this much memory beyond what the zygote holds.
+
+        What it may write to its private folder is part of it: that lies in memory.
+        """
+        memory_bytes -= self.grant.tmp_bytes
         command = {"op": "fork", "memory_bytes": memory_bytes, "threads": THREADS}
         packet, descriptors = b"", list[int]()
         with self._lock, contextlib.suppress(ConnectionError):

@@ -12,6 +12,7 @@ from selftaught.testing.unsandboxing_model import unsandboxing_model
 if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
     from selftaught.testing.model_contract import LanguageModelContract
+    from selftaught.testing.permission_contract import PermissionContract
     from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "HttpError",
     "LanguageModelContract",
     "LoopbackServer",
+    "PermissionContract",
     "ReceivedRequest",
     "Report",
     "SandboxContract",
@@ -44,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from selftaught.testing.model_contract import LanguageModelContract
 
         return LanguageModelContract
+    if name == "PermissionContract":
+        from selftaught.testing.permission_contract import PermissionContract
+
+        return PermissionContract
     if name == "SandboxContract":
         from selftaught.testing.sandbox_contract import SandboxContract
 

@@ -20,6 +20,8 @@ import sys
 import types
 from typing import Any, NoReturn
 
+import apart  # type: ignore[import-not-found]
+import compiled  # type: ignore[import-not-found]
 import landlock
 import namespaces
 import runner
@@ -38,20 +40,36 @@ class Zygote:
         self.ruleset: int | None = None
         self.filter: seccomp.Filter | None = None
         self.statm: int | None = None
+        self.grant: dict[str, Any] = {}
+        self.library_paths: list[str] = []
+        self.config: dict[str, Any] = {}
+        self.apart = False
+        self.own_processes = -1
 
     def prepare(self, config: dict[str, Any]) -> None:
         """Put the layers that are asked for around this process and load what children need."""
         wanted = config["layers"]
+        grant = self.grant = config["grant"]
+        builds = grant["toolchain"] is not None
+        self.library_paths = config["library_paths"]
         rooted = False
         if "namespaces" in wanted:
-            rooted = namespaces.enter()
+            rooted = namespaces.enter(network=grant["network"])
+            self.apart = builds or grant["tmp_bytes"] > 0
         # Without them this process asks for no signal at its parent's death: the kernel would send
         # one when the thread ends that started it. The end of the socket ends it instead.
         if sys.platform == "linux":
             self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        if builds:
+            self.own_processes = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         if "namespaces" in wanted:
             namespaces.change_root(
-                config["read_paths"], config["hidden_paths"], config["module_paths"]
+                config["read_paths"],
+                config["hidden_paths"],
+                config["module_paths"],
+                devices=grant["devices"],
+                links=grant["toolchain"]["links"] if builds else [],
+                folders=[apart.BUILD] if builds else [],
             )
         sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
         # Behind the rest: a package never shadows the standard library.
@@ -64,21 +82,36 @@ class Zygote:
             exec(compile(source, f"<{name}>", "exec"), module.__dict__)
             sys.modules[name] = module
         runner.rehearse()
-        if "landlock" in wanted:
-            paths = [*config["read_paths"], *config["module_paths"]]
-            devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
-            self.ruleset = landlock.make_ruleset(paths + devices)
+        if "landlock" in wanted and not self.apart:
+            self.ruleset = self.make_ruleset(config)
+        self.config = config
         if "seccomp" in wanted:
-            self.filter = seccomp.Filter()
-        if rooted:
+            self.filter = seccomp.Filter(
+                seccomp.WRITING if grant["tmp_bytes"] else (), network=grant["network"]
+            )
+        if self.apart:
+            apart.keep_mounting(rooted)
+            apart.rehearse(grant["tmp_bytes"], builds)
+        elif rooted:
             namespaces.become_nobody()
+        if rooted:
             # A change of user clears it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if sys.platform == "linux":
+        if sys.platform == "linux" and not self.apart:
             syscalls.drop_capabilities()
         self.read_paths: tuple[str, ...] = (*config["read_paths"], *config["module_paths"], "/dev/")
         gc.collect()
         gc.freeze()
+
+    def make_ruleset(self, config: dict[str, Any]) -> int:
+        """The Landlock ruleset of a child in Python; of its own where it mounts a folder."""
+        ruleset: int = landlock.make_ruleset(
+            [*config["read_paths"], *config["module_paths"], *landlock.DEVICES],
+            write_paths=[apart.TMP] if self.grant["tmp_bytes"] else [],
+            device_paths=self.grant["devices"],
+            network=self.grant["network"],
+        )
+        return ruleset
 
     def serve(self) -> None:
         """Answer commands for ever."""
@@ -90,7 +123,7 @@ class Zygote:
     def fork(self, command: dict[str, Any]) -> None:
         """Fork a child and send the host its socket and pidfd."""
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        pid = os.fork() if self.own_processes < 0 else apart.fork(self.own_processes)
         if pid == 0:
             # Nothing may return from a child into the serving loop, whatever happens to it.
             try:
@@ -104,10 +137,26 @@ class Zygote:
         ours.close()
 
     def _run_child(self, theirs: socket.socket, command: dict[str, Any]) -> NoReturn:
+        grant = self.grant
+        if self.apart:
+            apart.enter(grant["tmp_bytes"], grant["toolchain"] is not None)
+        if grant["toolchain"] is not None:
+            os.setsid()
+            channel, _ = self.keep_descriptors(theirs.fileno())
+            compiled.serve(channel, grant, self.library_paths)
+            os._exit(0)
+        if self.apart and self.layers.get("landlock"):
+            # Rules name folders, and this child's /tmp is another than the next one's.
+            self.ruleset = self.make_ruleset(self.config)
         self.limit_child(command)
         channel, ruleset = self.keep_descriptors(theirs.fileno())
         self.restrict_child(ruleset)
-        runner.serve(channel, self.read_paths)
+        runner.serve(
+            channel,
+            self.read_paths,
+            writes=grant["tmp_bytes"] > 0,
+            connects=grant["network"],
+        )
         os._exit(0)
 
     def limit_child(self, command: dict[str, Any]) -> None:
@@ -122,7 +171,7 @@ class Zygote:
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         for name, value in (
             ("RLIMIT_CORE", 0),
-            ("RLIMIT_FSIZE", 0),
+            ("RLIMIT_FSIZE", self.grant["tmp_bytes"]),
             ("RLIMIT_MEMLOCK", 0),
             ("RLIMIT_MSGQUEUE", 0),
             ("RLIMIT_NOFILE", 64),

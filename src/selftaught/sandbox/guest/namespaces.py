@@ -29,11 +29,14 @@ NOBODY = 65534
 INNER_USER = 1000
 
 
-def enter() -> bool:
+def enter(network: bool = False) -> bool:
     """Enter new namespaces; return (in the process that is pid 1 inside) whether it is root's.
 
     The caller's process stays outside as a waiter and never returns from here: it exits as the
     inner one does.
+
+    Args:
+        network: whether to stay in the caller's network.
 
     Raises:
         OSError: the kernel does not allow it.
@@ -44,7 +47,8 @@ def enter() -> bool:
         user_map = group_map = f"0 0 1\n{INNER_USER} {NOBODY} 1\n"
     else:
         user_map, group_map = f"{INNER_USER} {user} 1\n", f"{INNER_USER} {group} 1\n"
-    _unshare_mapped(user_map, group_map, privileged=user == 0)
+    kinds = _ALL & ~CLONE_NEWNET if network else _ALL
+    _unshare_mapped(kinds, user_map, group_map, privileged=user == 0)
     inner = os.fork()
     if inner:
         _exit_as(inner)
@@ -52,7 +56,7 @@ def enter() -> bool:
     return user == 0
 
 
-def _unshare_mapped(user_map: str, group_map: str, privileged: bool) -> None:
+def _unshare_mapped(kinds: int, user_map: str, group_map: str, privileged: bool) -> None:
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     target = os.getpid()
@@ -72,7 +76,7 @@ def _unshare_mapped(user_map: str, group_map: str, privileged: bool) -> None:
         finally:
             os._exit(0)
     try:
-        syscalls.unshare(_ALL)
+        syscalls.unshare(kinds)
         os.write(ready_write, b"1")
         os.close(done_write)
         if os.read(done_read, 1) != b"1":
@@ -90,13 +94,25 @@ def _exit_as(inner: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def change_root(read_paths: list[str], hidden_paths: list[str], module_paths: list[str]) -> None:
+def change_root(
+    read_paths: list[str],
+    hidden_paths: list[str],
+    module_paths: list[str],
+    *,
+    devices: list[str],
+    links: list[tuple[str, str]],
+    folders: list[str],
+) -> None:
     """Make a read-only root that holds nothing but the given paths, at their own names.
 
     Args:
         read_paths: absolute paths of files and folders; missing ones are left out.
         hidden_paths: folders beneath those that become empty: where other packages lie.
-        module_paths: what is laid on top again: the packages that were asked for.
+        module_paths: what is laid on top again: the packages that were asked for, and what a
+            task permits to be read.
+        devices: device nodes beside the usual four.
+        links: symbolic links to make: name and target.
+        folders: empty ones to make, for others to mount on.
     """
     base = "/tmp" if os.path.isdir("/tmp") else "/var/tmp"
     syscalls.mount("none", "/", None, _REC | _PRIVATE)
@@ -114,9 +130,14 @@ def change_root(read_paths: list[str], hidden_paths: list[str], module_paths: li
     for path in module_paths:
         _bind(path)
     os.makedirs("/dev", exist_ok=True)
-    for device in _DEVICES:
-        _bind(f"/dev/{device}", device=True)
-    os.makedirs("/tmp", exist_ok=True)
+    for device in (*(f"/dev/{name}" for name in _DEVICES), *devices):
+        _bind(device, device=True)
+    for name, target in links:
+        if not os.path.lexists(name):
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            os.symlink(target, name)
+    for path in ("/tmp", *folders):
+        os.makedirs(path, exist_ok=True)
     syscalls.umount("/old", _DETACH)
     os.rmdir("/old")
     syscalls.mount("none", "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)

@@ -38,6 +38,10 @@ _REPORTED = (
     "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree",
 )  # fmt: skip
 
+_PERMITTED_BY_WRITING = frozenset(
+    ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
+)
+
 
 class CappedLog(io.TextIOBase):
     """Keeps the first LOG_CHARS characters that a program prints and drops the rest."""
@@ -76,13 +80,23 @@ class Child:
         self.module: Any = None  # the program's, once it is loaded
         self.attempts = 0
         self._reporting = False
+        self.reported = frozenset(_REPORTED)
+        self.write_path = ""
+
+    def permit(self, *, writes: bool, connects: bool) -> None:
+        """Report no more what a task permits: its private folder, the network."""
+        if writes:
+            self.write_path = "/tmp/"
+            self.reported -= _PERMITTED_BY_WRITING
+        if connects:
+            self.reported = frozenset(e for e in self.reported if not e.startswith("socket."))
 
     def serve(self) -> None:
         """Answer the host until it closes the pipe."""
         sys.stdout = sys.stderr = typing.cast(typing.TextIO, self.log)
         sys.addaudithook(self._audit)
         for name in ("wire", "work", "runner", "improver_api", "seccomp", "landlock", "syscalls",
-                     "namespaces"):  # fmt: skip
+                     "namespaces", "apart", "compiled"):  # fmt: skip
             sys.modules.pop(name, None)
         while True:
             try:
@@ -181,7 +195,7 @@ class Child:
             if not isinstance(path, (str, bytes)) or self._may_read(path, flags):
                 return
             detail = f"open {os.fsdecode(path)!r} {mode or ''}"
-        elif event in _REPORTED:
+        elif event in self.reported:
             detail = event + " " + ", ".join(f"{a!r:.60}" for a in args)
         else:
             return
@@ -198,6 +212,8 @@ class Child:
             # The interpreter looks for the line of a syntax error.
             return True
         full = os.path.abspath(os.fsdecode(path))
+        if self.write_path and f"{full}/".startswith(self.write_path):
+            return True
         return full.startswith(self.read_paths) and not (flags or 0) & writes
 
 
@@ -224,9 +240,13 @@ def _failure(what: str, reason: str) -> dict[str, Any]:
     return {"failed": what, "reason": reason}
 
 
-def serve(descriptor: int, read_paths: tuple[str, ...]) -> None:
+def serve(
+    descriptor: int, read_paths: tuple[str, ...], *, writes: bool = False, connects: bool = False
+) -> None:
     """Serve the host on a descriptor until it closes."""
-    Child(wire.Pipe(descriptor), read_paths).serve()
+    child = Child(wire.Pipe(descriptor), read_paths)
+    child.permit(writes=writes, connects=connects)
+    child.serve()
 
 
 def rehearse() -> None:

@@ -37,6 +37,36 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "membarrier": (324, 283), "rseq": (334, 293), "faccessat2": (439, 439),
     "futex_waitv": (449, 449), "open": (2, None), "getcpu": (309, 168),
 }  # fmt: skip
+# What a permission of a task adds, by what it is for.
+_PERMITTED: dict[str, tuple[int | None, int | None]] = {
+    "pwrite64": (18, 68), "pwritev": (296, 70), "fsync": (74, 82), "fdatasync": (75, 83),
+    "ftruncate": (77, 46), "fallocate": (285, 47), "rename": (82, None), "renameat": (264, 38),
+    "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
+    "creat": (85, None), "unlink": (87, None), "unlinkat": (263, 35), "umask": (95, 166),
+    "chdir": (80, 49), "flock": (73, 32), "fadvise64": (221, 223), "copy_file_range": (326, 285),
+    "execve": (59, 221), "set_tid_address": (218, 96), "tgkill": (234, 131),
+    "epoll_create1": (291, 20), "epoll_ctl": (233, 21), "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22), "eventfd2": (290, 19),
+    "fork": (57, None), "vfork": (58, None), "wait4": (61, 260), "waitid": (247, 95),
+    "kill": (62, 129), "setpgid": (109, 154), "getpgrp": (111, None), "getpgid": (121, 155),
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "utimensat": (280, 88),
+    "link": (86, None), "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36),
+    "socketpair": (53, 199), "sendfile": (40, 71), "fchdir": (81, 50), "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "connect": (42, 203), "bind": (49, 200), "listen": (50, 201), "accept": (43, 202),
+    "accept4": (288, 242), "sendto": (44, 206), "recvfrom": (45, 207), "sendmsg": (46, 211),
+    "recvmsg": (47, 212), "sendmmsg": (307, 269), "recvmmsg": (299, 243), "shutdown": (48, 210),
+    "getsockname": (51, 204), "getpeername": (52, 205), "setsockopt": (54, 208),
+    "getsockopt": (55, 209),
+}  # fmt: skip
+_NAMES = tuple(_PERMITTED)
+WRITING = _NAMES[: _NAMES.index("execve")]
+# What every program meets on its way to main, and what the runtime of Go waits with.
+STARTING = _NAMES[_NAMES.index("execve") : _NAMES.index("fork")]
+PROCESSES = _NAMES[_NAMES.index("fork") : _NAMES.index("connect")]
+NETWORK = _NAMES[_NAMES.index("connect") :]
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+_INET, _INET6 = 2, 10
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _PRLIMIT64 = {"x86_64": 302, "aarch64": 261}
@@ -61,14 +91,28 @@ def _op(code: int, k: int, jump_true: int = 0, jump_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, jump_true, jump_false, k)
 
 
-def build_filter(machine: str = MACHINE) -> bytes:
+def build_filter(
+    machine: str = MACHINE,
+    permitted: tuple[str, ...] = (),
+    *,
+    processes: bool = False,
+    network: bool = False,
+) -> bytes:
     """Return the filter's instructions as bytes for an architecture.
+
+    Args:
+        machine: as `platform.machine()` names it.
+        permitted: of WRITING, STARTING and PROCESSES, what a task's permissions add.
+        processes: whether new processes may be made, without namespaces of their own.
+        network: whether sockets of the internet's families may be opened.
 
     Raises:
         KeyError: an architecture that no filter is written for.
     """
     column = {"x86_64": 0, "aarch64": 1}[machine]
-    numbers = sorted(n for row in _ALLOWED.values() if (n := row[column]) is not None)
+    rows = [*_ALLOWED.values()]
+    rows += [_PERMITTED[name] for name in (*permitted, *(NETWORK if network else ()))]
+    numbers = sorted({n for row in rows if (n := row[column]) is not None})
     ops = [
         _op(_LOAD, _ARCH),
         _op(_JUMP_EQUAL, AUDIT_ARCH[machine], 1, 0),
@@ -84,10 +128,19 @@ def build_filter(machine: str = MACHINE) -> bytes:
         _op(_JUMP_EQUAL, _CLONE[machine], 0, 5),
         _op(_LOAD, _ARG0_LOW),
         _op(_JUMP_SET, _CLONE_NEW_ANYTHING, 2, 0),
-        _op(_JUMP_SET, _CLONE_THREAD, 0, 1),
+        _op(_JUMP_SET, 0xFFFFFFFF if processes else _CLONE_THREAD, 0, 1),
         _op(_RETURN, _ALLOW),
         _op(_RETURN, _EPERM),
     ]
+    if network:
+        ops += [
+            _op(_JUMP_EQUAL, _SOCKET[machine], 0, 5),
+            _op(_LOAD, _ARG0_LOW),
+            _op(_JUMP_EQUAL, _INET, 1, 0),
+            _op(_JUMP_EQUAL, _INET6, 0, 1),
+            _op(_RETURN, _ALLOW),
+            _op(_RETURN, _EPERM),
+        ]
     # prlimit64 may read limits (a null pointer for the new ones) but not set them.
     ops += [
         _op(_JUMP_EQUAL, _PRLIMIT64[machine], 0, 6),
@@ -118,10 +171,16 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """A filter ready to install: built once in the zygote, installed in every child."""
+    """A filter ready to install: built once in the zygote, installed in every child.
 
-    def __init__(self) -> None:
-        code = build_filter()
+    Args:
+        permitted, processes, network: as for `build_filter`.
+    """
+
+    def __init__(
+        self, permitted: tuple[str, ...] = (), *, processes: bool = False, network: bool = False
+    ) -> None:
+        code = build_filter(permitted=permitted, processes=processes, network=network)
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
 

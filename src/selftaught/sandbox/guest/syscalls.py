@@ -17,6 +17,7 @@ PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 CAPSET = {"x86_64": 126, "aarch64": 91}
 
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -67,13 +68,28 @@ def pivot_root(new_root: str, put_old: str) -> None:
     syscall(PIVOT_ROOT[MACHINE], new, old)
 
 
+def setns(namespace: int, kind: int) -> None:
+    """setns(2) with a descriptor of a namespace."""
+    _checked(_libc.setns(ctypes.c_int(namespace), ctypes.c_int(kind)), "setns")
+
+
 def drop_capabilities() -> None:
     """Empty every capability set, the bounding set included where that is allowed."""
+    drop_bounding_set()
+    set_capabilities(0)
+
+
+def drop_bounding_set() -> None:
+    """Empty the bounding set where that is allowed."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:
             break
+
+
+def set_capabilities(low: int) -> None:
+    """Make the effective and the permitted set this one, a mask, and the inheritable one empty."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
+    data = (ctypes.c_uint32 * 6)(low, low)
     syscall(CAPSET[MACHINE], header, data)
