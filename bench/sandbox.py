@@ -56,7 +56,8 @@ class Measured(Zygote):
 
     def stages(self, *names: str) -> list[float]:
         """Seconds from fork to reaped of children that go through the named layers."""
-        command = {"op": "stages", "stages": names, "memory_bytes": MEMORY_BYTES, "threads": 64}
+        command = {"op": "stages", "stages": names, "memory_bytes": MEMORY_BYTES, "cpu_s": None,
+                   "threads": 64}  # fmt: skip
         self._control.send(json.dumps(command).encode())
         seconds: list[float] = json.loads(self._control.recv(1 << 16))
         return seconds
@@ -271,8 +272,8 @@ def measure(samples: int) -> dict[str, object]:
             "calls_per_second": rates, "targets": reached}  # fmt: skip
 
 
-def main() -> None:
-    """Measure what is asked for."""
+def main() -> int:
+    """Measure what is asked for; 1 where endurance found a leak."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="keep the figures here")
     parser.add_argument("--samples", type=int, default=1000)
@@ -286,7 +287,8 @@ def main() -> None:
         found = sandbox_endurance.endure(options.evaluations)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 1 if found.get("leaks") else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

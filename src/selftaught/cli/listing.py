@@ -17,6 +17,10 @@ from selftaught.models.resolve import model_names
 from selftaught.task import Task, task_names
 from selftaught.version import __version__
 
+WITNESSES = {
+    True: "the kernel",
+    False: "the programs' own hooks only, which a program can avoid",
+}
 NOT_DEFENDED = (
     "bugs of the kernel itself",
     "what can be learned from timing",
@@ -99,6 +103,7 @@ def doctor_command(
         problem = str(error)
     if not problem:
         probes = layers.probe(chosen)
+    is_told = any(one.told for one in probes)
     is_safe = not problem and all(one.refused for one in probes)
     if json:
         screen.print_json(
@@ -106,6 +111,7 @@ def doctor_command(
                 "safe": is_safe,
                 "layers": chosen,
                 "problem": problem,
+                "told_by_kernel": is_told,
                 "probes": [msgspec.to_builtins(one) for one in probes],
                 "not_defended": NOT_DEFENDED,
                 "machine": _machine(),
@@ -119,6 +125,7 @@ def doctor_command(
             mark = "[green]refused[/green]" if one.refused else "[red]SUCCEEDED[/red]"
             table.add_row(mark, one.name, one.evidence)
         screen.out.print(table)
+        screen.out.print(f"refused system calls are told by: {WITNESSES[is_told]}")
         screen.out.print(f"not defended: {'; '.join(NOT_DEFENDED)}")
         if problem:
             screen.out.print(f"[red]{problem}[/red]")

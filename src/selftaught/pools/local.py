@@ -67,7 +67,7 @@ class LocalPool:
         """Run an improver in a child of its own; see `selftaught.pool.Pool.improve`."""
         session = Session(job)
         with self._slot():
-            child = self._zygote().fork(IMPROVER_LIMITS.memory_bytes)
+            child = self._fork()
             opening = {
                 "op": "load",
                 "source": job.improver.source,
@@ -108,7 +108,7 @@ class LocalPool:
         wall_s: float,
     ) -> Outcome | None:
         """Exchange messages until the guest is done; None for a load without a value."""
-        cpu_end = child.cpu_s() + cpu_s
+        cpu_end = child.charged_s + cpu_s
         own_s = 0.0
         while True:
             try:
@@ -116,7 +116,7 @@ class LocalPool:
                     began = time.monotonic()
                     child.send(message)
                     reply = child.receive(
-                        cpu_limit_s=cpu_end - child.cpu_s(),
+                        cpu_limit_s=cpu_end - child.charged_s,
                         wall_limit_s=min(wall_s, OWN_WALL_S - own_s),
                         on_attempt=session.note,
                     )
@@ -160,8 +160,21 @@ class LocalPool:
             raise
         self._evaluators.put(evaluator)
 
-    def _zygote(self) -> Zygote:
+    def _fork(self) -> Child:
+        # The kernel ends a thread that is left running while the host serves for minutes.
+        limits = IMPROVER_LIMITS.memory_bytes, LOAD_CPU_S + IMPROVER_LIMITS.time_s + 1
+        zygote = self._zygote()
+        try:
+            return zygote.fork(*limits)
+        except SandboxUnavailable:
+            # Once may be the machine's doing.
+            return self._zygote(instead_of=zygote).fork(*limits)
+
+    def _zygote(self, instead_of: Zygote | None = None) -> Zygote:
         with self._starting:
+            if instead_of is not None and self._improvers is instead_of:
+                instead_of.close()
+                self._improvers = None
             if self._improvers is None:
                 fences = (files("selftaught") / "fences.py").read_text(encoding="utf-8")
                 self._improvers = Zygote(self.layers, IMPROVER_MODULES, {"helpers": fences})

@@ -2,7 +2,8 @@
 
 It reads commands from the host on a packet socket whose descriptor is its only argument:
 
-    {"op": "fork", "memory_bytes": n, "threads": n}  ->  {"pid": n} with [socket, pidfd]
+    {"op": "fork", "memory_bytes": n, "cpu_s": n or null, "threads": n}
+                                                     ->  {"pid": n} with [socket, pidfd]
     {"op": "reap", "pid": n}                         ->  {"status": n, "peak_bytes": n, "cpu_s": x}
 
 It never runs a program itself and never holds a secret. When the host goes, the socket ends, and
@@ -12,6 +13,7 @@ the zygote with it; being the first process of its namespace, it takes everythin
 import gc
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -69,7 +71,7 @@ class Zygote:
             devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
             self.ruleset = landlock.make_ruleset(paths + devices)
         if "seccomp" in wanted:
-            self.filter = seccomp.Filter()
+            self.filter = seccomp.best_filter()
         if rooted:
             namespaces.become_nobody()
             # A change of user clears it.
@@ -104,11 +106,23 @@ class Zygote:
         ours.close()
 
     def _run_child(self, theirs: socket.socket, command: dict[str, Any]) -> NoReturn:
+        handover = self.handover(theirs.fileno())
         self.limit_child(command)
         channel, ruleset = self.keep_descriptors(theirs.fileno())
-        self.restrict_child(ruleset)
-        runner.serve(channel, self.read_paths)
+        listener = self.restrict_child(ruleset)
+        if listener is not None and handover is not None:
+            socket.send_fds(handover, [b"\0"], [listener])
+            os.close(listener)
+            handover.close()
+        runner.serve(channel, self.read_paths, told=listener is not None)
         os._exit(0)
+
+    def handover(self, channel: int) -> socket.socket | None:
+        """A second way into the channel, for the filter's listener alone."""
+        if self.filter is None or not self.filter.tells:
+            return None
+        number = os.dup2(channel, seccomp.HANDOVER)
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=number)
 
     def limit_child(self, command: dict[str, Any]) -> None:
         """Make the calling process a session of its own, with its limits."""
@@ -132,26 +146,32 @@ class Zygote:
             number = getattr(resource, name, None)
             if number is not None:
                 resource.setrlimit(number, (value, value))
+        if command["cpu_s"] is not None:
+            # First a signal that tells the host why, then one that cannot be ignored.
+            seconds = math.ceil(command["cpu_s"])
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
     def keep_descriptors(self, channel: int) -> tuple[int, int | None]:
-        """Close all descriptors but stdio, the channel and the ruleset; return those two."""
-        kept = os.dup2(channel, 3)
-        if self.ruleset is None:
-            os.closerange(4, 4096)
-            return kept, None
-        ruleset = os.dup2(self.ruleset, 4)
-        os.closerange(5, 4096)
+        """Close all descriptors but stdio, the channel and the ruleset; return those two.
+
+        Standard error becomes /dev/null: the zygote's own is read by the host.
+        """
+        os.dup2(1, 2)
+        kept, ruleset = os.dup2(channel, 3), None
+        if self.ruleset is not None:
+            ruleset = os.dup2(self.ruleset, 4)
+        os.closerange(4 if ruleset is None else 5, seccomp.HANDOVER)
+        os.closerange(seccomp.HANDOVER + 1, 4096)
         return kept, ruleset
 
-    def restrict_child(self, ruleset: int | None) -> None:
-        """Put the calling process under Landlock and seccomp, for good."""
+    def restrict_child(self, ruleset: int | None) -> int | None:
+        """Put the calling process under Landlock and seccomp, for good; return the listener."""
         if sys.platform == "linux":
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if ruleset is not None:
             landlock.restrict_self(ruleset)
             os.close(ruleset)
-        if self.filter is not None:
-            self.filter.install()
+        return None if self.filter is None else self.filter.install()
 
     def reap(self, command: dict[str, Any]) -> None:
         """Wait for a killed child and send the host how it ended and what it used."""
@@ -192,7 +212,8 @@ def main() -> None:
     except (OSError, ImportError, KeyError, ValueError) as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         sys.exit(1)
-    control.send(json.dumps({"ready": sorted(zygote.layers)}).encode())
+    tells = zygote.filter is not None and zygote.filter.tells
+    control.send(json.dumps({"ready": sorted(zygote.layers), "tells": tells}).encode())
     zygote.serve()
 
 
