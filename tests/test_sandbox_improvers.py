@@ -1,16 +1,18 @@
 """Improvers in the sandbox: the API they get, and what becomes of hostile ones."""
 
 import ast
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from selftaught.budget import Account, Budget
 from selftaught.errors import ModelUnreachable, RequestRejected
 from selftaught.improver import improver_names, load_improver
 from selftaught.language_model import Answer, Request
-from selftaught.pool import Attempt, ImproveJob, ScoreJob
+from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
 from selftaught.pools.local import LocalPool
 from selftaught.solution import Solution
 from selftaught.task import Task
@@ -292,3 +294,40 @@ def test_a_prompt_that_the_model_rejects_is_the_improvers_affair(bench: Bench) -
         ask=picky,
     )
     assert outcome == Returned(source="RequestRejected: the prompt is too long")
+
+
+def test_a_killed_zygote_costs_no_improver_its_outcome(toy: Task) -> None:
+    single = LocalPool(1)
+    try:
+        first = Bench(single, toy).body("return initial_solution")
+        assert single._improvers is not None
+        single._improvers._process.kill()
+        assert Bench(single, toy).body("return initial_solution") == first
+    finally:
+        single.close()
+
+
+def test_a_thread_that_computes_while_the_host_serves_is_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = msgspec.structs.replace(IMPROVER_LIMITS, time_s=0.2, work=0)
+    monkeypatch.setattr("selftaught.pools.local.IMPROVER_LIMITS", limits)
+    monkeypatch.setattr("selftaught.pools.local.LOAD_CPU_S", 0.5)
+
+    def slow(request: Request) -> Answer:
+        # Twice what the kernel gives the child, if it has half a core.
+        time.sleep(4.0)
+        return climbing(request)
+
+    outcome = bench.improve(
+        "import threading\n"
+        "def spin():\n"
+        "    while True: pass\n"
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    threading.Thread(target=spin, daemon=True).start()\n"
+        "    language_model.prompt('e', initial_solution)\n"
+        "    return initial_solution\n",
+        ask=slow,
+    )
+    assert kind(outcome) == "timed_out"
+    assert "CPU time" in outcome.reason  # type: ignore[union-attr]
