@@ -10,12 +10,12 @@ SOURCE = ROOT / "src" / "selftaught"
 
 # From the words up. A module imports from its own or a lower layer, never from a higher one.
 LAYERS = [
-    {"version", "errors", "fences", "solution", "budget", "statistics"},
+    {"version", "errors", "fences", "solution", "budget", "statistics", "source_diff"},
     {"utility", "task", "language_model", "improver", "pool", "events"},
     {"meta_utility", "algorithm", "transfer", "improvement", "anytime", "compare"},
     {"sandbox", "store", "mutation", "models", "pools"},
     {"runs", "history", "task_check"},
-    {"cli", "testing", "__main__"},
+    {"cli", "report", "testing", "__main__"},
 ]
 # Mechanism builds on the words and the domain only; the algorithm knows no mechanism.
 FORBIDDEN = [("sandbox", layer) for layer in LAYERS[2]] + [

@@ -13,6 +13,7 @@
     │   └── ReplayMismatch        a recorded run was asked something it never recorded
     ├── BudgetSpent           an improver's limit was reached before its request was served
     ├── RunBudgetSpent        a limit of the whole run was reached
+    ├── NotRecorded           a run is read back, and its record ends here
     └── Interrupted           the run was told to stop; it can be resumed
 
 Messages say what happened, with the value, and what to do about it.
@@ -73,6 +74,10 @@ class BudgetSpent(SelftaughtError):
 
 class RunBudgetSpent(SelftaughtError):
     """A limit of the whole run was reached; what was found so far is kept."""
+
+
+class NotRecorded(SelftaughtError):
+    """A run is read back from its record, and what comes next is not in it."""
 
 
 class Interrupted(SelftaughtError):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from selftaught.cli import comparing, listing, reading, running, screen, task_folders
+from selftaught.cli import comparing, listing, reading, reporting, running, screen, task_folders
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
 from selftaught.version import __version__
 
@@ -30,6 +30,8 @@ for _name, _command in (
     ("resume", running.resume_command),
     ("show", reading.show_command),
     ("export", reading.export_command),
+    ("report", reporting.report_command),
+    ("track", reporting.track_command),
     ("tasks", listing.tasks_command),
     ("improvers", listing.improvers_command),
     ("models", listing.models_command),

@@ -1,7 +1,5 @@
 """What a person sees: consoles, the banner, tables, diffs."""
 
-import ast
-import difflib
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +13,7 @@ from selftaught.algorithm import Round
 from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
 from selftaught.runs.result import Run
+from selftaught.source_diff import diff_lines
 from selftaught.transfer import Row
 from selftaught.utility import Outcome, Scored, kind
 
@@ -141,27 +140,12 @@ def spent_line(run: Run, seconds: float) -> str:
 
 
 def diff(before: str, after: str, names: tuple[str, str]) -> Text:
-    """A unified diff in full width, or a sentence where there is nothing to show.
-
-    Of two Python programs only what they do is compared: comments and layout, which a rewriting
-    by machine loses, are left out.
-    """
-    before, after = _without_layout(before), _without_layout(after)
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), names[0], names[1], lineterm=""
-    )
+    """A unified diff in full width, or a sentence where there is nothing to show."""
     text = Text()
-    for line in lines:
+    for line in diff_lines(before, after, names):
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
         text.append(line + "\n", style=style)
     return text if text else Text("The program is unchanged.\n")
-
-
-def _without_layout(source: str) -> str:
-    try:
-        return ast.unparse(ast.parse(source))
-    except (SyntaxError, ValueError, RecursionError):
-        return source
 
 
 def measured_as_data(measured: Measured) -> dict[str, object]:

@@ -7,7 +7,7 @@ import msgspec
 from selftaught.algorithm import ACCEPT
 from selftaught.budget import Budget, RunLimits
 from selftaught.compare import MIN_SEEDS
-from selftaught.errors import StoreError, UsageError
+from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
 from selftaught.store.sqlite import SQLiteStore
@@ -109,6 +109,17 @@ def _check_comparison(config: RunConfig) -> None:
 def _check_distinct(what: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"{what} is named twice: {', '.join(names)}.")
+
+
+def check_digests(config: RunConfig, run_id: str) -> None:
+    """Raise SelftaughtError where a task is not what it was when its scores were recorded."""
+    for reference in (*config.tasks, *config.held_out):
+        task = Task.load(reference)
+        if config.digests.get(task.name) not in (None, task.digest):
+            raise SelftaughtError(
+                f"Task {task.name!r} has changed since run {run_id} recorded scores of it. "
+                "Restore its files, or start a new run."
+            )
 
 
 def config_of(store: SQLiteStore, run_id: str) -> RunConfig:

@@ -12,7 +12,7 @@ import selftaught.improvement as improvement
 import selftaught.transfer as transfers
 from selftaught.anytime import activities
 from selftaught.budget import RunAccount
-from selftaught.errors import Interrupted, RunBudgetSpent
+from selftaught.errors import Interrupted, NotRecorded, RunBudgetSpent
 from selftaught.events import (
     Attempted,
     MetaEvaluated,
@@ -82,7 +82,7 @@ class Execution:
                 on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
             )
             recorded = RecordedPool(pool, journal, self._check)
-            _COMMANDS[config.command](self, result, recorded, broker, journal)
+            self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
             result.status, result.reason = "budget", str(spent)
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -105,6 +105,10 @@ class Execution:
         }
         journal.record(RunEnded(status=result.status, reason=result.reason))
         return result
+
+    def do(self, result: Run, pool: Pool, ask: Broker, journal: Journal) -> None:
+        """Do what the command says; `result` holds what is complete, however this ends."""
+        _COMMANDS[self.config.command](self, result, pool, ask, journal)
 
     def meta_utility(
         self, references: Sequence[str], pool: Pool, ask: Broker, journal: Journal
@@ -229,12 +233,12 @@ class Execution:
             complete.append(seed)
             self.watch.on_seed(config, seed)
 
-        early: RunBudgetSpent | None = None
+        early: RunBudgetSpent | NotRecorded | None = None
         try:
             comparing.compare(named, meta, pool, seeds=config.seeds, on_seed=on_seed)
-        except RunBudgetSpent as spent:
+        except (RunBudgetSpent, NotRecorded) as end:
             # The limit, not the result, chose this end: what is complete can be judged.
-            early = spent
+            early = end
         if len(complete) >= comparing.MIN_SEEDS:
             result.comparison = comparing.judge(
                 named,

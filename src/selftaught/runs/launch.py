@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from selftaught.budget import Budget
-from selftaught.errors import SelftaughtError, StoreError, UsageError
+from selftaught.errors import StoreError, UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
-from selftaught.runs.config import RunConfig, check_config, config_of
+from selftaught.runs.config import RunConfig, check_config, check_digests, config_of
 from selftaught.runs.execution import Execution
 from selftaught.runs.result import Run, Watch
 from selftaught.store.journal import Journal
@@ -120,12 +120,6 @@ def resume(
         config = config_of(opened, run_id)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
-        for reference in (*config.tasks, *config.held_out):
-            task = Task.load(reference)
-            if config.digests.get(task.name) not in (None, task.digest):
-                raise SelftaughtError(
-                    f"Task {task.name!r} has changed since run {run_id} recorded scores of it. "
-                    "Restore its files, or start a new run."
-                )
+        check_digests(config, run_id)
         execution = Execution(config, watch or Watch(), stop, environment, model)
         return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
