@@ -98,7 +98,6 @@ def held(folder: Path) -> dict[str, float]:
     pss = {pid: _rolled_up_mib(pid, "Pss") for pid in family_pids}
     zygotes = {pid for pid in family_pids if "/guest" in _command(pid)}
     evaluators = set(family_pids) - zygotes - {os.getpid()}
-    segments = Path("/proc/sysvipc/shm").read_text().count("\n") - 1
     return {
         "fds": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in family_pids),
         "processes": len(family_pids),
@@ -107,8 +106,29 @@ def held(folder: Path) -> dict[str, float]:
         "evaluators_mib": sum(pss[pid] for pid in evaluators),
         "zygotes_mib": sum(pss[pid] for pid in zygotes),
         "tmp_files": sum(1 for _ in folder.rglob("*")),
-        "shm": len(os.listdir("/dev/shm")) + segments,
+        "shm": _shared_memory(set(family_pids)),
     }
+
+
+def _shared_memory(ours: set[int]) -> int:
+    """Files and segments of our user, or nobody, that no process outside our family has mapped."""
+    users = {os.getuid(), 65534}
+    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    segments = sum(int(row[7]) in users for row in rows)
+    files = [path for path in Path("/dev/shm").iterdir() if path.stat().st_uid in users]
+    if not files:
+        return segments
+    foreign = "".join(
+        _maps(int(path.name)) for path in Path("/proc").glob("[0-9]*") if int(path.name) not in ours
+    )
+    return segments + sum(str(path) not in foreign for path in files)
+
+
+def _maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
 
 
 def _command(pid: int) -> str:

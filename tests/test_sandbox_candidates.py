@@ -210,9 +210,9 @@ def test_a_killed_zygote_costs_no_program_its_score(toy: Task) -> None:
         expected = score(single, toy, body("return x + 7"))
         evaluator = single._all_evaluators[0]._process.pid
         zygotes = Path(f"/proc/{evaluator}/task/{evaluator}/children").read_text().split()
+        assert zygotes
         for pid in zygotes:
             os.kill(int(pid), signal.SIGKILL)
-        assert zygotes
         assert score(single, toy, body("return x + 7")) == expected
     finally:
         single.close()

@@ -1,6 +1,8 @@
 """Improvers in the sandbox: the API they get, and what becomes of hostile ones."""
 
 import ast
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from selftaught.improver import improver_names, load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
 from selftaught.pools.local import LocalPool
+from selftaught.sandbox.zygote import Zygote
 from selftaught.solution import Solution
 from selftaught.task import Task
 from selftaught.utility import Outcome, Returned, Scored, kind
@@ -296,12 +299,40 @@ def test_a_prompt_that_the_model_rejects_is_the_improvers_affair(bench: Bench) -
     assert outcome == Returned(source="RequestRejected: the prompt is too long")
 
 
+def end_zygote(zygote: Zygote) -> None:
+    """Kill the process that children are forked from, and wait until it is gone."""
+    pid = zygote._process.pid
+    (inner,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(inner), signal.SIGKILL)
+    zygote._process.wait()
+
+
+def test_an_improver_whose_zygote_ends_is_told_why(toy: Task) -> None:
+    single = LocalPool(1)
+
+    def ending(request: Request) -> Answer:
+        assert single._improvers is not None
+        end_zygote(single._improvers)
+        return climbing(request)
+
+    try:
+        outcome = Bench(single, toy).improve(
+            "def improve_algorithm(initial_solution, utility, language_model):\n"
+            "    return language_model.prompt('e', initial_solution)[0]\n",
+            ask=ending,
+        )
+    finally:
+        single.close()
+    assert kind(outcome) == "failed"
+    assert "zygote ended: it was killed by SIGKILL" in outcome.reason  # type: ignore[union-attr]
+
+
 def test_a_killed_zygote_costs_no_improver_its_outcome(toy: Task) -> None:
     single = LocalPool(1)
     try:
         first = Bench(single, toy).body("return initial_solution")
         assert single._improvers is not None
-        single._improvers._process.kill()
+        end_zygote(single._improvers)
         assert Bench(single, toy).body("return initial_solution") == first
     finally:
         single.close()

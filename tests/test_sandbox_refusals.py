@@ -276,9 +276,15 @@ def test_the_kernel_ends_a_child_that_nobody_looks_at(zygote: Zygote) -> None:
 
 def test_a_zygote_tells_how_it_ended(zygote: Zygote) -> None:
     layers = STRONG[0]
-    for stop, reason in ((signal.SIGKILL, "killed by SIGKILL"), (signal.SIGTERM, "SIGTERM")):
+    for stop, reason, is_inner in (
+        (signal.SIGKILL, "killed by SIGKILL", False),
+        (signal.SIGTERM, "killed by SIGTERM", False),
+        (signal.SIGKILL, "killed by SIGKILL, as the kernel", True),
+    ):
         fresh = Zygote(layers)
-        os.kill(fresh._process.pid, stop)
+        pid = fresh._process.pid
+        inner = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(inner[-1]) if is_inner else pid, stop)
         fresh._process.wait()
         with pytest.raises(zygote_module.SandboxUnavailable, match=reason):
             fresh.fork(MEMORY)

@@ -1,5 +1,6 @@
 """The pool of this machine: one evaluator and one slot per core, improvers from one zygote."""
 
+import contextlib
 import os
 import queue
 import threading
@@ -17,7 +18,7 @@ from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
-from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
+from selftaught.utility import Failed, Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
 IMPROVER_MODULES = ("numpy",)
 # Seconds by the clock that an improver may take between its requests, all of them together.
@@ -85,11 +86,16 @@ class LocalPool:
                     IMPROVER_LIMITS.wall_cap_s,
                 )
         except (wire.EndOfFrames, wire.WireError) as error:
-            return ended(child.close(), error)
+            try:
+                return ended(child.close(), error)
+            except SandboxUnavailable as gone:
+                return Failed(reason=str(gone))
         except BaseException:
-            child.close()
+            with contextlib.suppress(SandboxUnavailable):
+                child.close()
             raise
-        child.close()
+        with contextlib.suppress(SandboxUnavailable):
+            child.close()
         return outcome or InvalidValue(reason="the improver returned nothing")
 
     def close(self) -> None:

@@ -182,7 +182,11 @@ class Child:
             self._refusals = None
 
     def close(self) -> int:
-        """Kill the child if it still runs, reap it, and return its exit code (-n for signal n)."""
+        """Kill the child if it still runs, reap it, and return its exit code (-n for signal n).
+
+        Raises:
+            SandboxUnavailable: its zygote ended, and it with that.
+        """
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
@@ -300,14 +304,18 @@ class Zygote:
         return Child(self, json.loads(packet)["pid"], connection, descriptors[1])
 
     def reap(self, pid: int) -> int:
-        """Wait for a killed child and return its exit code."""
-        with self._lock:
-            try:
-                self._control.send(json.dumps({"op": "reap", "pid": pid}).encode())
-                packet = self._control.recv(_REPLY_BYTES)
-            except OSError:
-                packet = b""
-        return int(json.loads(packet)["status"]) if packet else -signal.SIGKILL
+        """Wait for a killed child and return its exit code.
+
+        Raises:
+            SandboxUnavailable: the zygote ended, and the child with it: no doing of the child's.
+        """
+        packet = b""
+        with self._lock, contextlib.suppress(OSError):
+            self._control.send(json.dumps({"op": "reap", "pid": pid}).encode())
+            packet = self._control.recv(_REPLY_BYTES)
+        if not packet:
+            raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
+        return int(json.loads(packet)["status"])
 
     def close(self) -> None:
         """End the zygote and everything in it."""

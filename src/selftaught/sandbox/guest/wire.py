@@ -212,8 +212,7 @@ def _lower(value: Any, raw: _Raw, depth: int) -> Any:
         return {"!": ["set", [_lower(item, raw, depth + 1) for item in value]]}
     if kind is bytes:
         return {"!": ["bytes", raw.add(value), len(value)]}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
+    if numpy := sys.modules.get("numpy"):
         if isinstance(value, numpy.ndarray):
             return _lower_array(value, raw, numpy)
         if isinstance(value, numpy.generic):
@@ -241,10 +240,9 @@ def _raise(value: Any, frame: _Frame, depth: int) -> Any:
     """Return the value that JSON-able data stands for; lists and dicts are changed in place."""
     if depth > MAX_DEPTH * 2:
         raise WireError("A frame is nested too deep.")
-    kind = type(value)
-    if kind is list:
+    if type(value) is list:
         return _raise_list(value, frame, depth)
-    if kind is not dict:
+    if type(value) is not dict:
         return value
     if "!" not in value:
         for key, item in value.items():
@@ -345,10 +343,11 @@ class Pipe:
         Raises:
             Overdue: the other side did not take them.
         """
-        view = memoryview(frames)
-        while view:
+        rest: bytes | memoryview = frames
+        while rest:
             try:
-                view = view[os.write(self.write_fd, view) :]
+                written = os.write(self.write_fd, rest)
+                rest = memoryview(rest)[written:] if written < len(rest) else b""
             except BlockingIOError:
                 left = None if deadline is None else deadline - time.monotonic()
                 if not _ready(self.write_fd, select.POLLOUT, left):
