@@ -115,13 +115,20 @@ def _shared_memory(ours: set[int]) -> int:
     users = {os.getuid(), 65534}
     rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
     segments = sum(int(row[7]) in users for row in rows)
-    files = [path for path in Path("/dev/shm").iterdir() if path.stat().st_uid in users]
+    files = [entry.path for entry in os.scandir("/dev/shm") if _owner(entry) in users]
     if not files:
         return segments
     foreign = "".join(
         _maps(int(path.name)) for path in Path("/proc").glob("[0-9]*") if int(path.name) not in ours
     )
-    return segments + sum(str(path) not in foreign for path in files)
+    return segments + sum(path not in foreign for path in files)
+
+
+def _owner(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return -1
 
 
 def _maps(pid: int) -> str:
