@@ -218,13 +218,27 @@ def one_child(zygote: Zygote) -> Figures:
         for _ in range(INSTANCES):
             candidate.call("algorithm", 5)
         rates.append(INSTANCES / (time.perf_counter() - started))
+    cpu_us = _cpu_us_of_a_call(candidate)
     candidate.close()
     echoes = sandbox_endurance.echoes_per_second()
-    found = {"median": statistics.median(rates), "best": max(rates), "echoes": echoes}
+    found = {"median": statistics.median(rates), "best": max(rates), "echoes": echoes,
+             "cpu_us": cpu_us}  # fmt: skip
     print("\ntrivial calls per second of one child that is alive (no numpy)")
     print(f"  median {found['median']:.0f}, best {found['best']:.0f} of 40 x {INSTANCES} calls")
+    print(
+        f"  {cpu_us:.1f} us of CPU time a call on both sides, which a busy machine changes little"
+    )
     print(f"  {found['median'] / echoes:.2f} x the {echoes:.0f}/s of 100 bytes there and back")
     return found
+
+
+def _cpu_us_of_a_call(candidate: SandboxedCandidate, calls: int = 4000) -> float:
+    child = candidate._child
+    assert child is not None
+    started = time.process_time() + child.cpu_s()
+    for _ in range(calls):
+        candidate.call("algorithm", 5)
+    return (time.process_time() + child.cpu_s() - started) / calls * 1e6
 
 
 def memory(zygote: Measured) -> Figures:
