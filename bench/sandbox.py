@@ -225,9 +225,7 @@ def one_child(zygote: Zygote) -> Figures:
              "cpu_us": cpu_us}  # fmt: skip
     print("\ntrivial calls per second of one child that is alive (no numpy)")
     print(f"  median {found['median']:.0f}, best {found['best']:.0f} of 40 x {INSTANCES} calls")
-    print(
-        f"  {cpu_us:.1f} us of CPU time a call on both sides, which a busy machine changes little"
-    )
+    print(f"  {cpu_us:.1f} us of CPU time a call, both sides together")
     print(f"  {found['median'] / echoes:.2f} x the {echoes:.0f}/s of 100 bytes there and back")
     return found
 
