@@ -1,19 +1,24 @@
 """Fuzz the decoder of the wire: mutated frames must decode or be a WireError, fast and small.
 
-    python bench/fuzz_wire.py --seconds 600
+    python bench/fuzz_wire.py --seconds 600      exits with 1 where anything was found
     python bench/fuzz_wire.py --write-corpus     write tests/corpus/wire anew
+    python bench/fuzz_wire.py --atheris          guided by coverage; needs `pip install atheris`
 
 Found are: any other exception, a decode over half a second of CPU time, and one that makes the
 process's peak memory grow by over 64 MiB (frames are at most 64 KiB). A decoded message is encoded
-and decoded again, which must give the same. Seeded: the same seed tries the same frames.
+and decoded again, which must give the same. Seeded: the same seed tries the same frames. With
+atheris the frames depend on the machine's speed, and one that is found is written by libFuzzer.
 """
 
 import argparse
+import contextlib
+import importlib
 import os
 import random
 import resource
 import struct
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -200,12 +205,35 @@ class Fuzzer:
             print(f"FOUND {what}: {frame[:80]!r} ({len(frame)} bytes)", flush=True)
 
 
+def guided(seconds: float, seed: int) -> None:
+    """Fuzz by coverage. Never returns: libFuzzer ends the process, with 0 if nothing was found."""
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("--atheris needs atheris, which is no dependency: pip install atheris")
+    with atheris.instrument_imports():
+        importlib.reload(wire)
+
+    def one(frame: bytes) -> None:
+        length = min(int.from_bytes(frame[:4], "big"), len(frame))
+        body = frame[wire.HEADER.size : wire.HEADER.size + length]
+        with contextlib.suppress(wire.WireError):
+            again(body, frame[wire.HEADER.size + length :])
+
+    with tempfile.TemporaryDirectory() as grown:
+        limits = [f"-max_total_time={seconds:.0f}", f"-max_len={MAX_BYTES}", "-timeout=5",
+                  "-rss_limit_mb=1024", f"-seed={seed + 1}"]  # fmt: skip
+        atheris.Setup([sys.argv[0], *limits, grown, str(CORPUS)], one)
+        atheris.Fuzz()
+
+
 def main() -> int:
     """Fuzz for a while; 1 where anything was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write-corpus", action="store_true")
+    parser.add_argument("--atheris", action="store_true")
     parser.add_argument("--keep", type=Path, help="a folder for what is found")
     options = parser.parse_args()
     if options.write_corpus:
@@ -214,6 +242,8 @@ def main() -> int:
             (CORPUS / f"{name}.bin").write_bytes(frame)
         print(f"{len(seed_frames())} frames in {CORPUS}")
         return 0
+    if options.atheris:
+        guided(options.seconds, options.seed)
     fuzzer = Fuzzer(options.seed)
     started = time.monotonic()
     executions = 0

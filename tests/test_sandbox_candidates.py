@@ -1,5 +1,9 @@
 """What happens to a candidate that misbehaves: a named outcome, within its limits."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
 from selftaught.pool import Attempt, ScoreJob
@@ -195,6 +199,20 @@ def test_a_killed_evaluator_costs_no_program_its_score(toy: Task) -> None:
     try:
         expected = score(single, toy, body("return x + 7"))
         single._all_evaluators[0].result()._process.kill()
+        assert score(single, toy, body("return x + 7")) == expected
+    finally:
+        single.close()
+
+
+def test_a_killed_zygote_costs_no_program_its_score(toy: Task) -> None:
+    single = LocalPool(1)
+    try:
+        expected = score(single, toy, body("return x + 7"))
+        evaluator = single._all_evaluators[0]._process.pid
+        zygotes = Path(f"/proc/{evaluator}/task/{evaluator}/children").read_text().split()
+        assert zygotes
+        for pid in zygotes:
+            os.kill(int(pid), signal.SIGKILL)
         assert score(single, toy, body("return x + 7")) == expected
     finally:
         single.close()

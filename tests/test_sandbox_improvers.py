@@ -1,17 +1,22 @@
 """Improvers in the sandbox: the API they get, and what becomes of hostile ones."""
 
 import ast
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from selftaught.budget import Account, Budget
 from selftaught.errors import ModelUnreachable, RequestRejected
 from selftaught.improver import improver_names, load_improver
 from selftaught.language_model import Answer, Request
-from selftaught.pool import Attempt, ImproveJob, ScoreJob
+from selftaught.pool import IMPROVER_LIMITS, Attempt, ImproveJob, ScoreJob
 from selftaught.pools.local import LocalPool
+from selftaught.sandbox.zygote import Zygote
 from selftaught.solution import Solution
 from selftaught.task import Task
 from selftaught.utility import Outcome, Returned, Scored, kind
@@ -305,3 +310,66 @@ def test_numpy_can_be_imported_by_an_improver_that_does_not_name_it(bench: Bench
     assert outcome == bench.body(*lines)
     named = bench.body("import numpy", "return '# ' + numpy.__version__")
     assert isinstance(named, Returned)
+
+
+def end_zygote(zygote: Zygote) -> None:
+    """Kill the process that children are forked from, and wait until it is gone."""
+    pid = zygote._process.pid
+    (inner,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(inner), signal.SIGKILL)
+    zygote._process.wait()
+
+
+def test_an_improver_whose_zygote_ends_is_told_why(toy: Task) -> None:
+    single = LocalPool(1)
+
+    def ending(request: Request) -> Answer:
+        end_zygote(single._zygotes[()].result())
+        return climbing(request)
+
+    try:
+        outcome = Bench(single, toy).improve(
+            "def improve_algorithm(initial_solution, utility, language_model):\n"
+            "    return language_model.prompt('e', initial_solution)[0]\n",
+            ask=ending,
+        )
+    finally:
+        single.close()
+    assert kind(outcome) == "failed"
+    assert "zygote ended: it was killed by SIGKILL" in outcome.reason  # type: ignore[union-attr]
+
+
+def test_a_killed_zygote_costs_no_improver_its_outcome(toy: Task) -> None:
+    single = LocalPool(1)
+    try:
+        first = Bench(single, toy).body("return initial_solution")
+        end_zygote(single._zygotes[()].result())
+        assert Bench(single, toy).body("return initial_solution") == first
+    finally:
+        single.close()
+
+
+def test_a_thread_that_computes_while_the_host_serves_is_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = msgspec.structs.replace(IMPROVER_LIMITS, time_s=0.2, work=0)
+    monkeypatch.setattr("selftaught.pools.local.IMPROVER_LIMITS", limits)
+    monkeypatch.setattr("selftaught.pools.local.LOAD_CPU_S", 0.5)
+
+    def slow(request: Request) -> Answer:
+        # Twice what the kernel gives the child, if it has half a core.
+        time.sleep(4.0)
+        return climbing(request)
+
+    outcome = bench.improve(
+        "import threading\n"
+        "def spin():\n"
+        "    while True: pass\n"
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    threading.Thread(target=spin, daemon=True).start()\n"
+        "    language_model.prompt('e', initial_solution)\n"
+        "    return initial_solution\n",
+        ask=slow,
+    )
+    assert kind(outcome) == "timed_out"
+    assert "CPU time" in outcome.reason  # type: ignore[union-attr]

@@ -152,3 +152,46 @@ def test_floats_cross_exactly() -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.pi, math.inf, -math.inf]
     assert crossed(values) == values
     assert math.isnan(crossed(math.nan))  # type: ignore[arg-type]
+
+
+def test_a_frame_of_too_many_values_is_refused_by_both_sides_before_it_is_parsed() -> None:
+    for unit in (b"[]", b'"a"'):
+        body = b'{"v":[' + b",".join([unit] * (wire.MAX_VALUES + 1)) + b"]}"
+        body = body[: wire.MAX_JSON_BYTES]
+        started = time.thread_time()
+        with pytest.raises(wire.WireError, match="values"):
+            wire.decode(body, b"")
+        assert time.thread_time() - started < 2
+    for value in ([0] * (wire.MAX_VALUES + 1), [()] * (wire.MAX_VALUES // 5)):
+        with pytest.raises(wire.WireError, match="array"):
+            wire.encode({"v": value})
+
+
+def test_as_many_values_as_there_may_be_cross() -> None:
+    numbers = [0.5] * (wire.MAX_VALUES - 3)
+    assert crossed(numbers) == numbers
+
+
+def test_marks_within_texts_are_no_values() -> None:
+    for text in ("[," * 1_500_000, '\\"[,' * 800_000):
+        assert crossed([text, 1]) == [text, 1]
+
+
+def test_texts_that_never_end_are_looked_through_once() -> None:
+    for filler in (b'\\"', b"\\", b'"', b",[", b'"",'):
+        body = b'{"v":"' + filler * (8_000_000 // len(filler))
+        started = time.thread_time()
+        with pytest.raises(wire.WireError):
+            wire.decode(body, b"")
+        assert time.thread_time() - started < 2
+
+
+def test_a_tag_in_escapes_is_a_tag_all_the_same() -> None:
+    assert wire.decode(b'{"a":{"\\u0021":["tuple",[1]]}}', b"") == {"a": (1,)}
+
+
+def test_what_is_sent_is_not_changed_by_sending() -> None:
+    value = {"v": [1, [2, (3, {"a": [math.nan]})], {4: 5}]}
+    before = repr(value)
+    wire.encode(value)
+    assert repr(value) == before

@@ -51,11 +51,12 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a program tried that it may not do, as its guest saw it.
+    """Something a program tried that it may not do, as the kernel told or its guest saw it.
 
     Attributes:
-        what: `socket`, `open`, `fork`, `exec`, `budget`, `language_model`, ...
-        detail: the operation with its arguments, cut to 200 characters.
+        what: a system call (`socket`, `clone`), or what the guest saw: `open`, `budget`, ...
+        detail: the operation with its arguments, cut to 200 characters; it ends in `told by the
+            kernel` where the program has no say in it.
     """
 
     what: str

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from selftaught.cli import comparing, estimates, running
+from selftaught.cli import comparing, estimates, options, running
 
 
 def commands() -> typer.Typer:
@@ -23,15 +23,15 @@ def commands() -> typer.Typer:
         ("transfer", running.transfer_command),
         ("compare", comparing.compare_command),
     ):
-        group.command(name)(_estimated(name, command))
+        group.command(name)(_estimated(name, options.spread(command)))
     return group
 
 
 def _estimated(name: str, command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
-    def estimated(*arguments: Any, **options: Any) -> None:
+    def estimated(*arguments: Any, **given: Any) -> None:
         with estimates.instead_of_runs():
-            command(*arguments, **options)
+            command(*arguments, **given)
 
     estimated.__doc__ = f"Estimate `{name}`; it takes the same arguments."
     return estimated

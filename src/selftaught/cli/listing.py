@@ -18,6 +18,10 @@ from selftaught.sandbox.toolchain import LANGUAGES
 from selftaught.task import Task, task_names
 from selftaught.version import __version__
 
+WITNESSES = {
+    True: "the kernel",
+    False: "the programs' own hooks only, which a program can avoid",
+}
 NOT_DEFENDED = (
     "bugs of the kernel itself",
     "what can be learned from timing",
@@ -104,6 +108,7 @@ def doctor_command(
     if not problem:
         probes = [*layers.probe(chosen), *probe_permissions(chosen)]
     toolchains = found_toolchains()
+    is_told = any(one.told for one in probes)
     is_safe = not problem and all(one.refused for one in probes)
     if json:
         screen.print_json(
@@ -111,6 +116,7 @@ def doctor_command(
                 "safe": is_safe,
                 "layers": chosen,
                 "problem": problem,
+                "told_by_kernel": is_told,
                 "probes": [msgspec.to_builtins(one) for one in probes],
                 "private_tmp": "namespaces" in chosen,
                 "toolchains": toolchains,
@@ -132,6 +138,7 @@ def doctor_command(
             screen.out.print(f"compiler for {language}: {version}", markup=False)
         if missing := [language for language in LANGUAGES if language not in toolchains]:
             screen.out.print(f"no compiler for: {', '.join(missing)}")
+        screen.out.print(f"refused system calls are told by: {WITNESSES[is_told]}")
         screen.out.print(f"not defended: {'; '.join(NOT_DEFENDED)}")
         if problem:
             screen.out.print(f"[red]{problem}[/red]")

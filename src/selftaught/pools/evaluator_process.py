@@ -16,6 +16,7 @@ from selftaught.pool import Attempt, ScoreJob
 from selftaught.sandbox.compiled_candidate import BUILDER_GRACE_S
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
+from selftaught.sandbox.zygote import how_ended
 from selftaught.utility import Failed, InvalidValue, Outcome
 
 # Beyond what its candidate's limits add up to: instances are made and answers verified in this.
@@ -83,7 +84,11 @@ class EvaluatorProcess:
             try:
                 self._frames.send(request)
                 reply = self._receive(time.monotonic() + allowed_s)
-                break
+                if "broken" not in reply:
+                    break
+                self._restart()
+                if is_last:
+                    return Failed(reason=f"the sandbox broke while scoring: {reply['broken']}"), []
             except wire.Overdue:
                 self._restart()
                 return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
@@ -93,8 +98,8 @@ class EvaluatorProcess:
                 # Once may be the machine's doing, which is no outcome of the program.
                 code = self._restart()
                 if is_last:
-                    reason = f"the evaluator ended (exit code {code}) while scoring: {error}"
-                    return Failed(reason=reason), []
+                    reason = f"the evaluator ended while scoring: {how_ended(code)} ({error})"
+                    return Failed(reason=reason[:600]), []
         assert reply is not None
         if "defect" in reply:
             defect = str(reply["defect"])

@@ -1,5 +1,6 @@
 """The pool of this machine: one evaluator and one slot per core, improvers from zygotes."""
 
+import contextlib
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
 from selftaught.task import Task
-from selftaught.utility import Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
+from selftaught.utility import Failed, Failure, InvalidValue, Outcome, Refused, Returned, TimedOut
 
 P = TypeVar("P")
 
@@ -127,7 +128,7 @@ class LocalPool:
         """Run an improver in a child of its own; see `selftaught.pool.Pool.improve`."""
         session = Session(job)
         with self._gate.slot(Urgency.TURN, share=job.improver.hash):
-            child = self._zygote(job.improver.source).fork(IMPROVER_LIMITS.memory_bytes)
+            child = self._fork(job.improver.source)
             opening = {
                 "op": "load",
                 "source": job.improver.source,
@@ -145,11 +146,16 @@ class LocalPool:
                     IMPROVER_LIMITS.wall_cap_s,
                 )
         except (wire.EndOfFrames, wire.WireError) as error:
-            return ended(child.close(), error)
+            try:
+                return ended(child.close(), error)
+            except SandboxUnavailable as gone:
+                return Failed(reason=str(gone))
         except BaseException:
-            child.close()
+            with contextlib.suppress(SandboxUnavailable):
+                child.close()
             raise
-        child.close()
+        with contextlib.suppress(SandboxUnavailable):
+            child.close()
         return outcome or InvalidValue(reason="the improver returned nothing")
 
     def close(self) -> None:
@@ -182,7 +188,7 @@ class LocalPool:
         wall_s: float,
     ) -> Outcome | None:
         """Exchange messages until the guest is done; None for a load without a value."""
-        cpu_end = child.cpu_s() + cpu_s
+        cpu_end = child.charged_s + cpu_s
         own_s = 0.0
         while True:
             try:
@@ -190,7 +196,7 @@ class LocalPool:
                     began = time.monotonic()
                     child.send(message)
                     reply = child.receive(
-                        cpu_limit_s=cpu_end - child.cpu_s(),
+                        cpu_limit_s=cpu_end - child.charged_s,
                         wall_limit_s=min(wall_s, OWN_WALL_S - own_s),
                         on_attempt=session.note,
                     )
@@ -240,11 +246,26 @@ class LocalPool:
             self._all_evaluators.append(evaluator)
         return evaluator
 
-    def _zygote(self, improver: str) -> Zygote:
-        """The zygote for an improver: one that names a module finds it loaded."""
-        return self._zygote_starting(
-            tuple(name for name in IMPROVER_MODULES if name in improver)
-        ).result()
+    def _fork(self, improver: str) -> Child:
+        """A child for an improver, of a zygote that has loaded the modules which it names."""
+        # The kernel ends a thread that is left running while the host serves for minutes.
+        limits = IMPROVER_LIMITS.memory_bytes, LOAD_CPU_S + IMPROVER_LIMITS.time_s + 1
+        preload = tuple(name for name in IMPROVER_MODULES if name in improver)
+        zygote = self._zygote_starting(preload).result()
+        try:
+            return zygote.fork(*limits)
+        except SandboxUnavailable:
+            # Once may be the machine's doing.
+            self._discard(preload, zygote)
+            return self._zygote_starting(preload).result().fork(*limits)
+
+    def _discard(self, preload: tuple[str, ...], zygote: Zygote) -> None:
+        with self._lock:
+            current = self._zygotes.get(preload)
+            if current is None or zygote not in _started([current]):
+                return
+            del self._zygotes[preload]
+        zygote.close()
 
     def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
         with self._lock:

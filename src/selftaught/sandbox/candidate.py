@@ -5,6 +5,7 @@ before the next call; a child never serves two candidates.
 """
 
 import re
+import signal
 from typing import Any, AnyStr
 
 from selftaught.errors import TaskError
@@ -178,6 +179,8 @@ def ended(exit_code: int, error: Exception) -> Failure:
     if isinstance(error, wire.WireError) and exit_code == -9:
         # Reaped by our own kill: it lived, and sent what no guest sends.
         return InvalidValue(reason=f"the pipe carried no valid frame: {error}")
+    if exit_code == -signal.SIGXCPU:
+        return TimedOut(reason="it used all its CPU time while nobody waited for it")
     if exit_code < 0:
         return Failed(reason=f"it was killed by signal {-exit_code}")
     return Failed(reason=f"it exited with code {exit_code} instead of returning")

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from selftaught.errors import SandboxUnavailable
 from selftaught.pool import Attempt
 from selftaught.sandbox.candidate import SandboxedCandidate, printable
 from selftaught.sandbox.compiled_candidate import CompiledCandidate
@@ -43,11 +44,19 @@ class Evaluator:
         self._utilities: dict[str, ModuleType] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Score what a request asks for; returns the outcome as JSON text, and attempts."""
+        """Score what a request asks for.
+
+        Returns:
+            The outcome as JSON text with the attempts, or why there is none: a defect of the task,
+            or a sandbox that broke.
+        """
         file = msgspec.json.decode(request["file"], type=TaskFile)
         attempts: list[Attempt] = []
         try:
             outcome = self._score(request, file, attempts)
+        except SandboxUnavailable as error:
+            # No defect of the task: the host starts this process anew, and tries once more.
+            return {"broken": printable(str(error))}
         except Exception as error:  # noqa: BLE001 - a task's defect is told, and ends nothing here
             # A key of its own: no reason that a candidate makes up can pass for this.
             return {"defect": printable(f"{type(error).__name__}: {error}")}

@@ -17,6 +17,7 @@ import msgspec
 from selftaught.errors import SandboxUnavailable
 from selftaught.pool import Attempt
 from selftaught.sandbox.guest import wire
+from selftaught.sandbox.refusals import was_told
 from selftaught.sandbox.zygote import CpuLimitReached, Zygote
 
 STRONG = (
@@ -61,11 +62,14 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: what is tried; `program` tries it and returns a text if it succeeds.
         refused: whether it failed, as it must; `evidence` is what the program met.
+        told: whether the kernel told the host of it; else only a hook in the program's own
+            process may.
     """
 
     name: str
     refused: bool
     evidence: str
+    told: bool = False
 
 
 _PROBES = {
@@ -113,9 +117,11 @@ def _try(zygote: Zygote, name: str, body: str) -> Probe:
         child.send({"op": "call", "entry_point": "attempt", "args": [], "seed": 0})
         reply = child.receive(on_attempt=attempts.append, **limits)
     except (wire.WireError, wire.EndOfFrames, wire.Overdue, CpuLimitReached) as error:
-        return Probe(name=name, refused=True, evidence=f"the child ended: {type(error).__name__}")
+        evidence = f"the child ended: {type(error).__name__}"
+        return Probe(name=name, refused=True, evidence=evidence, told=was_told(attempts))
     finally:
         child.close()
     if "ok" in reply:
         return Probe(name=name, refused=False, evidence=f"it succeeded: {reply['ok']!r:.60}")
-    return Probe(name=name, refused=True, evidence=str(reply.get("reason", ""))[:100])
+    evidence = str(reply.get("reason", ""))[:100]
+    return Probe(name=name, refused=True, evidence=evidence, told=was_told(attempts))

@@ -21,6 +21,7 @@ from selftaught.pool import Attempt
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.layout import GUEST, layout_for
+from selftaught.sandbox.refusals import Refusals, unconfirmed
 
 THREADS = 64
 # Reports of attempts that are handed on, and those after which a child is ended: a guest of ours
@@ -50,7 +51,13 @@ class CpuLimitReached(Exception):
 
 
 class Child:
-    """One running child. Not thread-safe; killed and reaped by `close`."""
+    """One running child. Not thread-safe; killed and reaped by `close`.
+
+    Attributes:
+        pipe: the frames to and from it.
+        charged_s: CPU seconds that it had used when its last answer came. What it uses from then
+            on, between calls too, counts against its next limit.
+    """
 
     def __init__(self, zygote: "Zygote", pid: int, connection: socket.socket, pidfd: int) -> None:
         self._zygote = zygote
@@ -59,6 +66,9 @@ class Child:
         self._pidfd = pidfd
         self._clock = _cpu_clock_of(_host_pid(pidfd))
         connection.setblocking(False)
+        self.charged_s = 0.0
+        self._refusals: Refusals | None = None
+        self._is_met = not zygote.tells
         self._notes = 0
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
@@ -75,7 +85,8 @@ class Child:
         """Send a message.
 
         Raises:
-            wire.WireError: the message cannot be sent, or the child is gone.
+            wire.WireError: the message cannot be sent.
+            wire.EndOfFrames: the child is gone.
             wire.Overdue: the child did not take it within SEND_S.
         """
         self.send_frames(wire.encode(message))
@@ -85,7 +96,7 @@ class Child:
         try:
             self.pipe.send_frames(frames, time.monotonic() + SEND_S)
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise wire.WireError("The child is gone.") from error
+            raise wire.EndOfFrames from error
 
     def receive(
         self, *, cpu_limit_s: float, wall_limit_s: float, on_attempt: Callable[[Attempt], None]
@@ -93,31 +104,44 @@ class Child:
         """Wait for the child's next message; what it reports as attempts is handed on.
 
         Args:
-            cpu_limit_s: CPU seconds that it may use until then, measured from outside.
+            cpu_limit_s: CPU seconds that it may use from its last answer on, measured from outside.
             wall_limit_s: seconds on the clock.
-            on_attempt: called for every reported attempt.
+            on_attempt: called for every attempt that is told, by the child or by the kernel.
 
         Raises:
             CpuLimitReached, wire.Overdue, wire.EndOfFrames, wire.WireError.
         """
-        end_cpu = self.cpu_s() + cpu_limit_s
         deadline = time.monotonic() + wall_limit_s
+        end_cpu = self.charged_s + cpu_limit_s
         # With all cores busy in its threads, the child cannot spend its time faster.
-        look_at = deadline - wall_limit_s + cpu_limit_s / _CORES
+        patience_s = max(0.0, min(wall_limit_s, cpu_limit_s / _CORES))
+        is_first = True
 
-        def wait(seconds_left: float) -> None:
-            nonlocal look_at
-            now = deadline - seconds_left
-            if now >= look_at:
+        def wait() -> None:
+            nonlocal is_first, patience_s
+            if is_first:
+                # Most answers come within this, and no clock need be read for them.
+                is_first = False
+            else:
+                now = time.monotonic()
                 cpu_left = end_cpu - self.cpu_s()
                 if cpu_left <= 0:
                     raise CpuLimitReached
-                look_at = now + max(cpu_left / _CORES, 0.001)
-            self._poll.poll(min(seconds_left, look_at - now) * 1000 + 1)
+                if now >= deadline:
+                    raise wire.Overdue
+                patience_s = min(deadline - now, max(cpu_left / _CORES, 0.001))
+            for descriptor, event in self._poll.poll(patience_s * 1000 + 1):
+                if descriptor != self.pipe.read_fd:
+                    self._refuse(event, on_attempt)
 
+        if not self._is_met:
+            self._meet(wait)
         while True:
-            message: dict[str, Any] = self.pipe.receive(deadline, wait)
+            message = self.pipe.receive(wait=wait)
             if "note" not in message:
+                self.charged_s = self.cpu_s()
+                if self.charged_s > end_cpu:
+                    raise CpuLimitReached
                 return message
             self._notes += 1
             if self._notes > MAX_NOTES:
@@ -125,16 +149,54 @@ class Child:
             if self._notes > NOTES_TOLD:
                 continue
             what, detail = str(message["note"]), str(message.get("detail", ""))
-            on_attempt(Attempt(what=what[:40], detail=detail[:200]))
+            on_attempt(Attempt(what=what[:40], detail=unconfirmed(detail)))
+
+    def _meet(self, wait: Callable[[], None]) -> None:
+        """Take the listener that a child sends ahead of everything, before it loads a program."""
+        while True:
+            wait()
+            try:
+                hello, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                hello = b""
+            if not hello:
+                raise wire.EndOfFrames
+            self._is_met = True
+            if descriptors:
+                self._refusals = Refusals(descriptors[0])
+                self._poll.register(descriptors[0], select.POLLIN)
+            return
+
+    def _refuse(self, event: int, on_attempt: Callable[[Attempt], None]) -> None:
+        assert self._refusals is not None
+        if event & select.POLLIN and not self._refusals.is_exhausted:
+            attempt = self._refusals.answer()
+            if attempt is not None:
+                on_attempt(attempt)
+        else:
+            self._end_refusals()
+
+    def _end_refusals(self) -> None:
+        if self._refusals is not None:
+            self._poll.unregister(self._refusals.listener)
+            self._refusals.close()
+            self._refusals = None
 
     def close(self) -> int:
-        """Kill the child if it still runs, reap it, and return its exit code (-n for signal n)."""
+        """Kill the child if it still runs, reap it, and return its exit code (-n for signal n).
+
+        Raises:
+            SandboxUnavailable: its zygote ended, and it with that.
+        """
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
         finally:
             os.close(self._pidfd)
+            self._end_refusals()
             self._connection.close()
         return self._zygote.reap(self._inner_pid)
 
@@ -143,6 +205,9 @@ class Zygote:
     """A clean interpreter inside the sandbox that children are forked from.
 
     Thread safety: `fork` and `reap` may be called from any thread.
+
+    Attributes:
+        tells: whether the kernel tells the host of system calls that it refuses to children.
 
     Args:
         layers: from `selftaught.sandbox.layers`.
@@ -204,41 +269,65 @@ class Zygote:
             packet = b""
         reply = json.loads(packet) if packet else {}
         if "ready" not in reply:
-            self._process.kill()
-            said = (self._process.stderr.read() if self._process.stderr else b"").decode()
+            reason = reply.get("error") or self._how_it_ended()
             self.close()
-            lines = said.strip().splitlines()
-            reason = reply.get("error") or (lines[-1] if lines else "no answer")
             raise SandboxUnavailable(f"The sandbox could not start: {reason}.")
-        if self._process.stderr:
-            self._process.stderr.close()
+        self.tells = bool(reply["tells"])
         self._control.settimeout(None)
 
-    def fork(self, memory_bytes: int) -> Child:
-        """Fork a child that may take this much memory beyond what the zygote holds.
+    def _how_it_ended(self) -> str:
+        """The exit code of a zygote that does not answer, and the end of what it said."""
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return "it did not answer"
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        said = self._process.stderr.read(_REPLY_BYTES) or b""
+        lines = said.decode(errors="replace").strip().splitlines()
+        return how_ended(code) + (f", and said last: {lines[-1][:300]}" if lines else "")
 
-        What it may write to its private folder is part of it: that lies in memory.
+    def fork(self, memory_bytes: int, cpu_s: float | None = None) -> Child:
+        """Fork a child.
+
+        Args:
+            memory_bytes: what it may take beyond what the zygote holds. What it may write to its
+                private folder is part of it: that lies in memory.
+            cpu_s: CPU seconds after which the kernel ends it, whether or not anybody looks.
+
+        Raises:
+            SandboxUnavailable: the zygote ended; says how.
         """
-        memory_bytes -= self.grant.tmp_bytes
-        command = {"op": "fork", "memory_bytes": memory_bytes, "threads": THREADS}
+        command = {
+            "op": "fork",
+            "memory_bytes": memory_bytes - self.grant.tmp_bytes,
+            "cpu_s": cpu_s,
+            "threads": THREADS,
+        }
         packet, descriptors = b"", list[int]()
         with self._lock, contextlib.suppress(ConnectionError):
             self._control.send(json.dumps(command).encode())
             packet, descriptors, _, _ = socket.recv_fds(self._control, _REPLY_BYTES, 2)
         if len(descriptors) != 2:
-            raise SandboxUnavailable("The sandbox's zygote ended; it may have been killed.")
+            raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
         connection = socket.socket(fileno=descriptors[0])
         return Child(self, json.loads(packet)["pid"], connection, descriptors[1])
 
     def reap(self, pid: int) -> int:
-        """Wait for a killed child and return its exit code."""
-        with self._lock:
-            try:
-                self._control.send(json.dumps({"op": "reap", "pid": pid}).encode())
-                packet = self._control.recv(_REPLY_BYTES)
-            except OSError:
-                packet = b""
-        return int(json.loads(packet)["status"]) if packet else -signal.SIGKILL
+        """Wait for a killed child and return its exit code.
+
+        Raises:
+            SandboxUnavailable: the zygote ended, and the child with it: no doing of the child's.
+        """
+        packet = b""
+        with self._lock, contextlib.suppress(OSError):
+            self._control.send(json.dumps({"op": "reap", "pid": pid}).encode())
+            packet = self._control.recv(_REPLY_BYTES)
+        if not packet:
+            raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
+        return int(json.loads(packet)["status"])
 
     def close(self) -> None:
         """End the zygote and everything in it."""
@@ -250,6 +339,18 @@ class Zygote:
             self._process.wait()
         if self._process.stderr:
             self._process.stderr.close()
+
+
+def how_ended(exit_code: int) -> str:
+    """How a process of ours ended, by its exit code (-n for signal n)."""
+    if exit_code >= 0:
+        return f"it exited with code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    memory = ", as the kernel does when memory runs out" if exit_code == -signal.SIGKILL else ""
+    return f"it was killed by {name}{memory}"
 
 
 def _host_pid(pidfd: int) -> int:

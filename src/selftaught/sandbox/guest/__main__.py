@@ -2,7 +2,8 @@
 
 It reads commands from the host on a packet socket whose descriptor is its only argument:
 
-    {"op": "fork", "memory_bytes": n, "threads": n}  ->  {"pid": n} with [socket, pidfd]
+    {"op": "fork", "memory_bytes": n, "cpu_s": n or null, "threads": n}
+                                                     ->  {"pid": n} with [socket, pidfd]
     {"op": "reap", "pid": n}                         ->  {"status": n, "peak_bytes": n, "cpu_s": x}
 
 It never runs a program itself and never holds a secret. When the host goes, the socket ends, and
@@ -12,6 +13,7 @@ the zygote with it; being the first process of its namespace, it takes everythin
 import gc
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -20,8 +22,8 @@ import sys
 import types
 from typing import Any, NoReturn
 
-import apart  # type: ignore[import-not-found]
-import compiled  # type: ignore[import-not-found]
+import apart
+import compiled
 import landlock
 import namespaces
 import runner
@@ -86,9 +88,10 @@ class Zygote:
             self.ruleset = self.make_ruleset(config)
         self.config = config
         if "seccomp" in wanted:
-            self.filter = seccomp.Filter(
-                seccomp.WRITING if grant["tmp_bytes"] else (), network=grant["network"]
-            )
+            calls = seccomp.WRITING if grant["tmp_bytes"] else ()
+            # What a compiled program is refused, its builder sees as its end.
+            make = seccomp.Filter if builds else seccomp.best_filter
+            self.filter = make(calls, network=grant["network"])
         if self.apart:
             apart.keep_mounting(rooted)
             apart.rehearse(grant["tmp_bytes"], builds)
@@ -148,16 +151,29 @@ class Zygote:
         if self.apart and self.layers.get("landlock"):
             # Rules name folders, and this child's /tmp is another than the next one's.
             self.ruleset = self.make_ruleset(self.config)
+        handover = self.handover(theirs.fileno())
         self.limit_child(command)
         channel, ruleset = self.keep_descriptors(theirs.fileno())
-        self.restrict_child(ruleset)
+        listener = self.restrict_child(ruleset)
+        if listener is not None and handover is not None:
+            socket.send_fds(handover, [b"\0"], [listener])
+            os.close(listener)
+            handover.close()
         runner.serve(
             channel,
             self.read_paths,
+            told=listener is not None,
             writes=grant["tmp_bytes"] > 0,
             connects=grant["network"],
         )
         os._exit(0)
+
+    def handover(self, channel: int) -> socket.socket | None:
+        """A second way into the channel, for the filter's listener alone."""
+        if self.filter is None or not self.filter.tells:
+            return None
+        number = os.dup2(channel, seccomp.HANDOVER)
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=number)
 
     def limit_child(self, command: dict[str, Any]) -> None:
         """Make the calling process a session of its own, with its limits."""
@@ -181,26 +197,35 @@ class Zygote:
             number = getattr(resource, name, None)
             if number is not None:
                 resource.setrlimit(number, (value, value))
+        if command["cpu_s"] is not None:
+            # First a signal that tells the host why, then one that cannot be ignored.
+            seconds = math.ceil(command["cpu_s"])
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
     def keep_descriptors(self, channel: int) -> tuple[int, int | None]:
-        """Close all descriptors but stdio, the channel and the ruleset; return those two."""
-        kept = os.dup2(channel, 3)
-        if self.ruleset is None:
-            os.closerange(4, 4096)
-            return kept, None
-        ruleset = os.dup2(self.ruleset, 4)
-        os.closerange(5, 4096)
+        """Close all descriptors but stdio, the channel and the ruleset; return those two.
+
+        Standard error becomes /dev/null: the zygote's own is read by the host.
+        """
+        os.dup2(1, 2)
+        kept, ruleset = os.dup2(channel, 3), None
+        if self.ruleset is not None:
+            ruleset = os.dup2(self.ruleset, 4)
+        first = 4 if ruleset is None else 5
+        if self.filter is not None and self.filter.tells:
+            os.closerange(first, seccomp.HANDOVER)
+            first = seccomp.HANDOVER + 1
+        os.closerange(first, 4096)
         return kept, ruleset
 
-    def restrict_child(self, ruleset: int | None) -> None:
-        """Put the calling process under Landlock and seccomp, for good."""
+    def restrict_child(self, ruleset: int | None) -> int | None:
+        """Put the calling process under Landlock and seccomp, for good; return the listener."""
         if sys.platform == "linux":
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if ruleset is not None:
             landlock.restrict_self(ruleset)
             os.close(ruleset)
-        if self.filter is not None:
-            self.filter.install()
+        return None if self.filter is None else self.filter.install()
 
     def reap(self, command: dict[str, Any]) -> None:
         """Wait for a killed child and send the host how it ended and what it used."""
@@ -241,7 +266,8 @@ def main() -> None:
     except (OSError, ImportError, KeyError, ValueError) as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         sys.exit(1)
-    control.send(json.dumps({"ready": sorted(zygote.layers)}).encode())
+    tells = zygote.filter is not None and zygote.filter.tells
+    control.send(json.dumps({"ready": sorted(zygote.layers), "tells": tells}).encode())
     zygote.serve()
 
 

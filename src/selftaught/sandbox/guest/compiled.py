@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-import apart  # type: ignore[import-not-found]
+import apart
 import landlock
 import seccomp
 import syscalls

@@ -91,7 +91,10 @@ def _exit_as(inner: int) -> NoReturn:
     # The control socket belongs to the inner process alone: its end must be seen by the host.
     os.closerange(0, 64)
     _, status = os.waitpid(inner, 0)
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code & 0xFF)
 
 
 def change_root(

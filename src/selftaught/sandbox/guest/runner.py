@@ -31,12 +31,17 @@ def algorithm(values):
     return [v for v in values], (lambda: total)()
 """
 
-_REPORTED = (
-    "ctypes.dlopen", "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn",
-    "os.spawn", "os.system", "pty.spawn", "socket.__new__", "socket.bind", "socket.connect",
-    "socket.getaddrinfo", "subprocess.Popen", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
-    "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree",
-)  # fmt: skip
+# What the filter of system calls refuses; reported here only where the kernel does not tell.
+_CALLS = frozenset([
+    "os.exec", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.posix_spawn", "os.spawn",
+    "os.system", "pty.spawn", "socket.__new__", "socket.bind", "socket.connect",
+    "socket.getaddrinfo", "subprocess.Popen",
+])  # fmt: skip
+# Paths are pointers to the kernel's filter, and Landlock and the mounts tell nobody.
+_PATHS = frozenset([
+    "ctypes.dlopen", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown",
+    "os.link", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree",
+])  # fmt: skip
 
 _PERMITTED_BY_WRITING = frozenset(
     ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
@@ -71,8 +76,9 @@ class CappedLog(io.TextIOBase):
 class Child:
     """The state of one child: its program's module and its channel."""
 
-    def __init__(self, pipe: wire.Pipe, read_paths: tuple[str, ...]) -> None:
+    def __init__(self, pipe: wire.Pipe, read_paths: tuple[str, ...], *, told: bool) -> None:
         self.pipe = pipe
+        self.told = told  # whether the kernel tells the host of system calls that it refuses
         self.channel = improver_api.Channel(pipe)
         self.read_paths = read_paths
         self.log = CappedLog()
@@ -80,16 +86,16 @@ class Child:
         self.module: Any = None  # the program's, once it is loaded
         self.attempts = 0
         self._reporting = False
-        self.reported = frozenset(_REPORTED)
+        self.calls, self.paths = _CALLS, _PATHS  # of which attempts are counted and reported
         self.write_path = ""
 
     def permit(self, *, writes: bool, connects: bool) -> None:
         """Report no more what a task permits: its private folder, the network."""
         if writes:
             self.write_path = "/tmp/"
-            self.reported -= _PERMITTED_BY_WRITING
+            self.paths -= _PERMITTED_BY_WRITING
         if connects:
-            self.reported = frozenset(e for e in self.reported if not e.startswith("socket."))
+            self.calls = frozenset(e for e in self.calls if not e.startswith("socket."))
 
     def serve(self) -> None:
         """Answer the host until it closes the pipe."""
@@ -195,7 +201,10 @@ class Child:
             if not isinstance(path, (str, bytes)) or self._may_read(path, flags):
                 return
             detail = f"open {os.fsdecode(path)!r} {mode or ''}"
-        elif event in self.reported:
+        elif event in self.calls and self.told:
+            self.attempts += 1
+            return
+        elif event in self.calls or event in self.paths:
             detail = event + " " + ", ".join(f"{a!r:.60}" for a in args)
         else:
             return
@@ -241,10 +250,15 @@ def _failure(what: str, reason: str) -> dict[str, Any]:
 
 
 def serve(
-    descriptor: int, read_paths: tuple[str, ...], *, writes: bool = False, connects: bool = False
+    descriptor: int,
+    read_paths: tuple[str, ...],
+    *,
+    told: bool,
+    writes: bool = False,
+    connects: bool = False,
 ) -> None:
     """Serve the host on a descriptor until it closes."""
-    child = Child(wire.Pipe(descriptor), read_paths)
+    child = Child(wire.Pipe(descriptor), read_paths, told=told)
     child.permit(writes=writes, connects=connects)
     child.serve()
 
@@ -257,7 +271,7 @@ def rehearse() -> None:
     """
     near, far = socket.socketpair()
     with near, far:
-        host, child = wire.Pipe(near.fileno()), Child(wire.Pipe(far.fileno()), ())
+        host, child = wire.Pipe(near.fileno()), Child(wire.Pipe(far.fileno()), (), told=False)
         call = {"op": "call", "entry_point": "algorithm", "args": [[1, 2.5]], "seed": 1}
         wrong = {**call, "entry_point": "none such"}
         for limit in (0, 1000):

@@ -3,13 +3,20 @@
 An allow-list: what is not named is refused with EPERM, so a program sees a PermissionError and not
 a dead process. There is no fork, exec, socket, signal, mount, ptrace or new descriptor table in
 it; a new thread is allowed, a new process is not, by looking at clone's flags.
+
+Where the kernel can, a refused call is first told to a listener in the host, which answers EPERM
+(docs/adr/0013-refusals-told-by-the-kernel.md). The child hands the listener over on descriptor
+HANDOVER, on which alone the filter lets `sendmsg` pass. It is closed before a program is loaded,
+and above the limit of open files, so that no program can ever open it again.
 """
 
 import ctypes
 import errno
+import os
 import struct
 
-from syscalls import MACHINE, PR_SET_SECCOMP, prctl
+import syscalls
+from syscalls import MACHINE
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -71,6 +78,9 @@ _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _PRLIMIT64 = {"x86_64": 302, "aarch64": 261}
 _PRCTL = {"x86_64": 157, "aarch64": 167}
+_SENDMSG = {"x86_64": 46, "aarch64": 211}
+# Above RLIMIT_NOFILE of a child.
+HANDOVER = 100
 
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW_ANYTHING = 0x7E020000  # every CLONE_NEW* flag
@@ -82,6 +92,7 @@ _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
 _EPERM = 0x00050000 | errno.EPERM
 _ENOSYS = 0x00050000 | errno.ENOSYS
+_TELL = 0x7FC00000
 
 # offsets into struct seccomp_data, little endian
 _NUMBER, _ARCH, _ARG0_LOW, _ARG2_LOW, _ARG2_HIGH = 0, 4, 16, 32, 36
@@ -97,6 +108,7 @@ def build_filter(
     *,
     processes: bool = False,
     network: bool = False,
+    tells: bool = False,
 ) -> bytes:
     """Return the filter's instructions as bytes for an architecture.
 
@@ -105,11 +117,13 @@ def build_filter(
         permitted: of WRITING, STARTING and PROCESSES, what a task's permissions add.
         processes: whether new processes may be made, without namespaces of their own.
         network: whether sockets of the internet's families may be opened.
+        tells: whether a refused call goes to a listener, which refuses it.
 
     Raises:
         KeyError: an architecture that no filter is written for.
     """
     column = {"x86_64": 0, "aarch64": 1}[machine]
+    refusal = _TELL if tells else _EPERM
     rows = [*_ALLOWED.values()]
     rows += [_PERMITTED[name] for name in (*permitted, *(NETWORK if network else ()))]
     numbers = sorted({n for row in rows if (n := row[column]) is not None})
@@ -121,7 +135,7 @@ def build_filter(
     ]
     if machine == "x86_64":
         # Calls of the x32 interface carry bit 30 and would slip past an allow-list by number.
-        ops += [_op(_JUMP_GREATER_EQUAL, 0x40000000, 0, 1), _op(_RETURN, _EPERM)]
+        ops += [_op(_JUMP_GREATER_EQUAL, 0x40000000, 0, 1), _op(_RETURN, refusal)]
     # clone3 hides its flags behind a pointer; ENOSYS makes the C library use clone instead.
     ops += [_op(_JUMP_EQUAL, _CLONE3, 0, 1), _op(_RETURN, _ENOSYS)]
     ops += [
@@ -130,7 +144,7 @@ def build_filter(
         _op(_JUMP_SET, _CLONE_NEW_ANYTHING, 2, 0),
         _op(_JUMP_SET, 0xFFFFFFFF if processes else _CLONE_THREAD, 0, 1),
         _op(_RETURN, _ALLOW),
-        _op(_RETURN, _EPERM),
+        _op(_RETURN, refusal),
     ]
     if network:
         ops += [
@@ -139,7 +153,7 @@ def build_filter(
             _op(_JUMP_EQUAL, _INET, 1, 0),
             _op(_JUMP_EQUAL, _INET6, 0, 1),
             _op(_RETURN, _ALLOW),
-            _op(_RETURN, _EPERM),
+            _op(_RETURN, refusal),
         ]
     # prlimit64 may read limits (a null pointer for the new ones) but not set them.
     ops += [
@@ -149,7 +163,7 @@ def build_filter(
         _op(_LOAD, _ARG2_HIGH),
         _op(_JUMP_EQUAL, 0, 0, 1),
         _op(_RETURN, _ALLOW),
-        _op(_RETURN, _EPERM),
+        _op(_RETURN, refusal),
     ]
     # Naming a thread or a mapping is all that the C library wants of prctl.
     ops += [
@@ -158,11 +172,19 @@ def build_filter(
         _op(_JUMP_EQUAL, _PR_SET_NAME, 1, 0),
         _op(_JUMP_EQUAL, _PR_SET_VMA, 0, 1),
         _op(_RETURN, _ALLOW),
-        _op(_RETURN, _EPERM),
+        _op(_RETURN, refusal),
     ]
+    if tells:
+        ops += [
+            _op(_JUMP_EQUAL, _SENDMSG[machine], 0, 4),
+            _op(_LOAD, _ARG0_LOW),
+            _op(_JUMP_EQUAL, HANDOVER, 0, 1),
+            _op(_RETURN, _ALLOW),
+            _op(_RETURN, refusal),
+        ]
     for number in numbers:
         ops += [_op(_JUMP_EQUAL, number, 0, 1), _op(_RETURN, _ALLOW)]
-    ops.append(_op(_RETURN, _EPERM))
+    ops.append(_op(_RETURN, refusal))
     return b"".join(ops)
 
 
@@ -174,16 +196,52 @@ class Filter:
     """A filter ready to install: built once in the zygote, installed in every child.
 
     Args:
-        permitted, processes, network: as for `build_filter`.
+        permitted, processes, network, tells: as for `build_filter`.
+
+    Attributes:
+        tells: whether refused calls are told to a listener.
     """
 
     def __init__(
-        self, permitted: tuple[str, ...] = (), *, processes: bool = False, network: bool = False
+        self,
+        permitted: tuple[str, ...] = (),
+        *,
+        processes: bool = False,
+        network: bool = False,
+        tells: bool = False,
     ) -> None:
-        code = build_filter(permitted=permitted, processes=processes, network=network)
+        self.tells = tells
+        code = build_filter(permitted=permitted, processes=processes, network=network, tells=tells)
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
 
-    def install(self) -> None:
-        """Install the filter on the calling thread, for good."""
-        prctl(PR_SET_SECCOMP, 2, ctypes.addressof(self._program))
+    def install(self) -> int | None:
+        """Install the filter on the calling thread, for good; return its listener, if it tells.
+
+        Until somebody answers at the listener, a refused call waits.
+        """
+        program = ctypes.addressof(self._program)
+        if self.tells:
+            flags = syscalls.SECCOMP_NEW_LISTENER
+            listener: int = syscalls.seccomp(syscalls.SECCOMP_FILTER, flags, program)
+            return listener
+        syscalls.seccomp(syscalls.SECCOMP_FILTER, 0, program)
+        return None
+
+
+def best_filter(permitted: tuple[str, ...] = (), *, network: bool = False) -> Filter:
+    """A filter that tells, where a child of this process can install one; else a silent one.
+
+    Kernels before 5.0 have no listeners, and there is one for a process: a container's may be it.
+    """
+    telling = Filter(permitted, network=network, tells=True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+            telling.install()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    return Filter(permitted, network=network) if status else telling

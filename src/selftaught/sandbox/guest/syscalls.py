@@ -15,10 +15,11 @@ LANDLOCK_ADD_RULE = 445
 LANDLOCK_RESTRICT_SELF = 446
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 CAPSET = {"x86_64": 126, "aarch64": 91}
+SECCOMP = {"x86_64": 317, "aarch64": 277}
+SECCOMP_FILTER, SECCOMP_NEW_LISTENER = 1, 8
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
-PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -40,6 +41,11 @@ def prctl(option: int, a: Any = 0, b: Any = 0, c: Any = 0, d: Any = 0) -> int:
     """prctl(2) with integers or pointers."""
     wide = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (a, b, c, d)]
     return _checked(_libc.prctl(ctypes.c_int(option), *wide), f"prctl {option}")
+
+
+def seccomp(operation: int, flags: int, address: int) -> int:
+    """seccomp(2)."""
+    return syscall(SECCOMP[MACHINE], operation, flags, address)
 
 
 def unshare(flags: int) -> None:

@@ -8,14 +8,16 @@ stays as it is; everything else is an object with the single key "!":
     {"!": ["dict", [[key, value]...]]}  {"!": ["float", "nan" | "inf" | "-inf"]}
     {"!": ["bytes", offset, length]}    {"!": ["array", dtype, shape, offset]}
 
-The decoder is part of the boundary: lengths are capped before anything is read, nesting is
-capped, dtypes are on a list, every raw byte belongs to exactly one value, the time that keys take
-to hash and compare is capped, and what is wrong is a WireError.
+The decoder is part of the boundary: lengths are capped before anything is read, the number of
+values before anything is parsed, nesting is capped, dtypes are on a list, every raw byte belongs
+to exactly one value, the time that keys take to hash and compare is capped, and what is wrong is a
+WireError.
 """
 
 import json
 import math
 import os
+import re
 import select
 import struct
 import sys
@@ -26,6 +28,8 @@ from typing import Any, NoReturn
 HEADER = struct.Struct(">II")
 MAX_JSON_BYTES = 8 * 1024 * 1024
 MAX_RAW_BYTES = 64 * 1024 * 1024
+# Of JSON. Two bytes of text make a list of 56; an array is one value however long it is.
+MAX_VALUES = 1 << 20
 MAX_DEPTH = 60
 MAX_DIMENSIONS = 8
 # Keys that collide cost the square of their number. Honest ones take under a microsecond each.
@@ -57,6 +61,14 @@ _ENCODER = json.JSONEncoder(
     separators=(",", ":"), allow_nan=False, check_circular=False, ensure_ascii=False
 )
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+# What `_ENCODER` makes anew for every value, made once.
+_make_encoder = getattr(json.encoder, "c_make_encoder", None)
+_encode_in_c = _make_encoder and _make_encoder(
+    None, _ENCODER.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+)
+# The closing mark is optional: a text without one would be searched again from each of its bytes.
+_TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+Wait = typing.Callable[[], None]
 _LEAVES = frozenset([type(None), bool, int, str])
 _RAISED = frozenset([*_LEAVES, float])
 _TEXT = frozenset([str])
@@ -93,63 +105,86 @@ class _Frame:
             raise WireError("A frame holds bytes beyond its end.")
         self.used += length
 
-    def hashed(self, count: int, started: float) -> None:
-        """Look at the clock once in 16 keys; it is the thread's own, so a busy machine is none."""
-        if count & 15 == 0 and self.hashing_s + time.thread_time() - started > MAX_HASHING_S:
-            raise WireError("A frame holds keys that collide.")
+    def keys(self, items: list[Any]) -> typing.Iterator[Any]:
+        """Yield what is put into a set or dict, and give up when that takes too long.
 
-    def collect(self, keys: list[Any]) -> set[Any]:
-        """Return the set of keys."""
+        The clock is looked at once in 16; it is the thread's own, so a busy machine is none.
+        """
         started = time.thread_time()
-        made = set()
-        for count, key in enumerate(keys, 1):
-            made.add(key)
-            self.hashed(count, started)
+        for count, item in enumerate(items):
+            yield item
+            if count & 15 == 0 and self.hashing_s + time.thread_time() - started > MAX_HASHING_S:
+                raise WireError("A frame holds keys that collide.")
         self.hashing_s += time.thread_time() - started
-        return made
-
-    def pair(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        """Return the dict of pairs."""
-        started = time.thread_time()
-        made = {}
-        for count, (key, value) in enumerate(pairs, 1):
-            made[key] = value
-            self.hashed(count, started)
-        self.hashing_s += time.thread_time() - started
-        return made
 
 
 def encode(message: dict[str, Any]) -> bytes:
     """Return the bytes of a frame for a message (a dict of values)."""
-    raw = _Raw()
-    prepared = _lower(message, raw, 0)
-    try:
-        body = _ENCODER.encode(prepared).encode("utf-8", "surrogatepass")
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"A value cannot be sent: {error}.") from None
-    blob = b"".join(raw.parts)
+    body = _encode_plain(message)
+    blob = b""
+    if body is None:
+        raw = _Raw()
+        try:
+            body = _ENCODER.encode(_lower(message, raw, 0)).encode("utf-8", "surrogatepass")
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"A value cannot be sent: {error}.") from None
+        blob = b"".join(raw.parts)
     if len(body) > MAX_JSON_BYTES or len(blob) > MAX_RAW_BYTES:
         raise WireError(f"A value of {len(body) + len(blob):,} bytes is too large to send.")
+    if len(body) > MAX_VALUES:
+        _count_values(body.decode("utf-8", "surrogatepass"))
     return HEADER.pack(len(body), len(blob)) + body + blob
+
+
+def _encode_plain(message: dict[str, Any]) -> bytes | None:
+    """The JSON part of a message that stands for itself, nothing nested; None for any other."""
+    if _encode_in_c is None:
+        return None
+    for value in message.values():
+        kind = type(value)
+        if kind not in _RAISED and (kind is not list or not _RAISED.issuperset(map(type, value))):
+            return None
+    try:
+        return "".join(_encode_in_c(message, 0)).encode()
+    except ValueError:
+        # A NaN, half a character, an integer without end: looked at more closely.
+        return None
 
 
 def decode(body: bytes, blob: bytes) -> dict[str, Any]:
     """Return the message of a frame's two parts."""
     try:
         text = body.decode("utf-8", "surrogatepass")
+        if len(text) > MAX_VALUES:
+            _count_values(text)
         message, end = _DECODER.raw_decode(text)
         if not isinstance(message, dict) or "!" in message or end != len(text):
             raise WireError("A frame must hold a message.")
+        if (
+            not (blob or '"!"' in text or "\\" in text)
+            and text.count("[") + text.count("{") <= MAX_DEPTH
+        ):
+            # Surely no tag, not even in escapes, and not nested too deep.
+            return message
         frame = _Frame(blob)
-        raised = {
-            key: value if type(value) in _RAISED else _raise(value, frame, 0)
-            for key, value in message.items()
-        }
+        for key, value in message.items():
+            if type(value) not in _RAISED:
+                message[key] = _raise(value, frame, 0)
     except (ValueError, RecursionError, MemoryError) as error:
         raise WireError(f"A frame is not valid: {type(error).__name__}.") from None
     if frame.used != len(blob):
         raise WireError("A frame holds bytes that belong to no value.")
-    return raised
+    return message
+
+
+def _count_values(text: str) -> None:
+    """Refuse JSON of more than MAX_VALUES values: each costs far more memory than text."""
+    if _values(text) > MAX_VALUES and _values(_TEXTS.sub("", text)) > MAX_VALUES:
+        raise WireError(f"A frame holds more than {MAX_VALUES:,} values; send an array instead.")
+
+
+def _values(text: str) -> int:
+    return sum(map(text.count, ",:[{"))
 
 
 def _lower(value: Any, raw: _Raw, depth: int) -> Any:
@@ -177,8 +212,7 @@ def _lower(value: Any, raw: _Raw, depth: int) -> Any:
         return {"!": ["set", [_lower(item, raw, depth + 1) for item in value]]}
     if kind is bytes:
         return {"!": ["bytes", raw.add(value), len(value)]}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
+    if numpy := sys.modules.get("numpy"):
         if isinstance(value, numpy.ndarray):
             return _lower_array(value, raw, numpy)
         if isinstance(value, numpy.generic):
@@ -188,12 +222,8 @@ def _lower(value: Any, raw: _Raw, depth: int) -> Any:
     for plain in (bool, int, float, str, list, tuple, dict):
         if isinstance(value, plain):
             return _lower(plain(value), raw, depth + 1)
-    if kind is range:
-        return [*value] if len(value) <= 1_000_000 else _refuse_kind(kind)
-    return _refuse_kind(kind)
-
-
-def _refuse_kind(kind: type[Any]) -> NoReturn:
+    if kind is range and len(value) <= MAX_VALUES:
+        return [*value]
     raise WireError(f"A value of type {kind.__name__} cannot be sent: only data can.")
 
 
@@ -207,19 +237,18 @@ def _lower_array(array: Any, raw: _Raw, numpy: Any) -> dict[str, Any]:
 
 
 def _raise(value: Any, frame: _Frame, depth: int) -> Any:
-    """Return the value that JSON-able data stands for."""
+    """Return the value that JSON-able data stands for; lists and dicts are changed in place."""
     if depth > MAX_DEPTH * 2:
         raise WireError("A frame is nested too deep.")
-    kind = type(value)
-    if kind is list:
+    if type(value) is list:
         return _raise_list(value, frame, depth)
-    if kind is not dict:
+    if type(value) is not dict:
         return value
     if "!" not in value:
-        return {
-            key: item if type(item) in _RAISED else _raise(item, frame, depth + 1)
-            for key, item in value.items()
-        }
+        for key, item in value.items():
+            if type(item) not in _RAISED:
+                value[key] = _raise(item, frame, depth + 1)
+        return value
     try:
         (tagged,) = value.values()
         return _TAGS[tagged[0]](tagged, frame, depth)
@@ -230,7 +259,13 @@ def _raise(value: Any, frame: _Frame, depth: int) -> Any:
 
 
 def _raise_list(items: Any, frame: _Frame, depth: int) -> list[Any]:
-    return [v if type(v) in _RAISED else _raise(v, frame, depth + 1) for v in items]
+    if type(items) is not list:
+        raise WireError("A frame holds a value that no sender makes.")
+    if not _RAISED.issuperset(map(type, items)):
+        for at, item in enumerate(items):
+            if type(item) not in _RAISED:
+                items[at] = _raise(item, frame, depth + 1)
+    return items
 
 
 def _raise_tuple(tagged: list[Any], frame: _Frame, depth: int) -> tuple[Any, ...]:
@@ -238,13 +273,12 @@ def _raise_tuple(tagged: list[Any], frame: _Frame, depth: int) -> tuple[Any, ...
 
 
 def _raise_set(tagged: list[Any], frame: _Frame, depth: int) -> set[Any]:
-    return frame.collect(_raise_list(tagged[1], frame, depth))
+    return set(frame.keys(_raise_list(tagged[1], frame, depth)))
 
 
 def _raise_dict(tagged: list[Any], frame: _Frame, depth: int) -> dict[Any, Any]:
-    return frame.pair(
-        [(_raise(k, frame, depth + 1), _raise(v, frame, depth + 1)) for k, v in tagged[1]]
-    )
+    pairs = [(_raise(k, frame, depth + 1), _raise(v, frame, depth + 1)) for k, v in tagged[1]]
+    return dict(frame.keys(pairs))
 
 
 def _raise_float(tagged: list[Any], frame: _Frame, depth: int) -> float:
@@ -309,29 +343,39 @@ class Pipe:
         Raises:
             Overdue: the other side did not take them.
         """
-        view = memoryview(frames)
-        while view:
+        rest: bytes | memoryview = frames
+        while rest:
             try:
-                view = view[os.write(self.write_fd, view) :]
+                written = os.write(self.write_fd, rest)
+                rest = memoryview(rest)[written:] if written < len(rest) else b""
             except BlockingIOError:
                 left = None if deadline is None else deadline - time.monotonic()
                 if not _ready(self.write_fd, select.POLLOUT, left):
                     raise Overdue from None
 
-    def receive(
-        self, deadline: float | None = None, wait: typing.Callable[[Any], None] | None = None
-    ) -> dict[str, Any]:
+    def receive(self, deadline: float | None = None, wait: Wait | None = None) -> dict[str, Any]:
         """Return the next message.
 
         Args:
             deadline: on `time.monotonic`; None waits for ever.
-            wait: called instead of sleeping, as `wait(seconds_left)`; it returns when the
+            wait: called instead of sleeping, before every read that may block. It returns when the
                 descriptor may be readable and may raise to give up (a CPU limit, say).
 
         Raises:
             WireError, EndOfFrames, Overdue.
         """
         pending = self._pending
+        if not pending:
+            # Nearly always a whole frame, and nothing else, comes with one read.
+            chunk = self._read(1 << 13, deadline, wait)
+            if len(chunk) >= HEADER.size:
+                json_length, raw_length = HEADER.unpack_from(chunk)
+                raw_at = HEADER.size + json_length
+                if raw_at + raw_length == len(chunk):
+                    return decode(chunk[HEADER.size : raw_at], chunk[raw_at:])
+            elif not chunk:
+                raise EndOfFrames
+            pending += chunk
         self._fill(HEADER.size, deadline, wait)
         json_length, raw_length = HEADER.unpack_from(pending)
         if json_length > MAX_JSON_BYTES or raw_length > MAX_RAW_BYTES:
@@ -343,30 +387,30 @@ class Pipe:
         del pending[:end]
         return decode(body, blob)
 
-    def _fill(
-        self, length: int, deadline: float | None, wait: typing.Callable[[Any], None] | None
-    ) -> None:
+    def _fill(self, length: int, deadline: float | None, wait: Wait | None) -> None:
         while len(self._pending) < length:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise Overdue
+            # No larger a buffer than is needed: a large one costs a mapping of its own.
+            wanted = max(length - len(self._pending), 1 << 13)
+            chunk = self._read(min(wanted, 1 << 20), deadline, wait)
+            if not chunk:
+                raise WireError("The other side ended in the middle of a frame.")
+            self._pending += chunk
+
+    def _read(self, length: int, deadline: float | None, wait: Wait | None) -> bytes:
+        """Read what there is; empty where the other side ended."""
+        while True:
             if wait is not None:
-                wait(left)
-            elif left is not None and not _ready(self.read_fd, select.POLLIN, left):
-                raise Overdue
+                wait()
+            elif deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0 or not _ready(self.read_fd, select.POLLIN, left):
+                    raise Overdue
             try:
-                # No larger a buffer than is needed: a large one costs a mapping of its own.
-                missing = length - len(self._pending)
-                chunk = os.read(self.read_fd, min(max(missing, 1 << 13), 1 << 20))
+                return os.read(self.read_fd, length)
             except BlockingIOError:
                 continue
             except ConnectionResetError:
-                chunk = b""
-            if not chunk:
-                if not self._pending:
-                    raise EndOfFrames
-                raise WireError("The other side ended in the middle of a frame.")
-            self._pending += chunk
+                return b""
 
 
 def _ready(descriptor: int, event: int, seconds: float | None) -> bool:
