@@ -22,8 +22,7 @@ from selftaught.improvement import PHASE
 from selftaught.meta_utility import SEALED, VALIDATION
 from selftaught.runs.config import RunConfig, config_of
 from selftaught.solution import check_program
-from selftaught.store.event_store import RunRow
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import RunRow, Store
 from selftaught.task import Task
 from selftaught.utility import Outcome, Returned, Scored, kind
 
@@ -81,7 +80,7 @@ class History(msgspec.Struct, kw_only=True):
     refusals: dict[str, int] = {}
 
 
-def read_history(store: SQLiteStore, run_id: str) -> History:
+def read_history(store: Store, run_id: str) -> History:
     """Read a run by id, unique beginning of an id, or `latest`.
 
     Raises:
@@ -175,7 +174,7 @@ def spent_by_round(events: Iterable[AnyEvent]) -> dict[int, Spent]:
     return found
 
 
-def export_program(store: SQLiteStore, run_id: str, round_: int | None = None) -> str:
+def export_program(store: Store, run_id: str, round_: int | None = None) -> str:
     """Return a run's result as the text of one file, with its provenance as comments on top.
 
     Args:
@@ -209,9 +208,7 @@ def _told(budget: Budget) -> str:
     return f"{budget.calls} calls x {budget.responses} responses, {budget.utility_calls} scores"
 
 
-def improver_of_round(
-    store: SQLiteStore, history: History, round_: int | None
-) -> tuple[str, list[str]]:
+def improver_of_round(store: Store, history: History, round_: int | None) -> tuple[str, list[str]]:
     """Return the improver in force after a round, the last where left out, and facts about it.
 
     Raises:
@@ -239,7 +236,7 @@ def improver_of_round(
     return store.text(view.improver), facts
 
 
-def _best_program(store: SQLiteStore, history: History) -> tuple[str, list[str]]:
+def _best_program(store: Store, history: History) -> tuple[str, list[str]]:
     task = Task.load(history.config.tasks[0])
     scores: dict[str, dict[str, Outcome]] = {}
     for _, _, event in store.events(history.row.id, kinds=("evaluated",)):

@@ -8,7 +8,10 @@ from selftaught.budget import Budget, RunLimits
 from selftaught.runs.launch import DEFAULT_STORE
 
 Store = Annotated[
-    str, typer.Option("--store", metavar="FILE", help="The SQLite file that holds the runs.")
+    str,
+    typer.Option(
+        "--store", metavar="FILE|URL", help="Where runs are kept: a file, or postgresql://…."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, progress on stderr.")

@@ -12,7 +12,7 @@ import selftaught.cli.options as options
 from selftaught.cli import screen, trials
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, read_history
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.utility import Returned, kind
 
 
@@ -25,7 +25,7 @@ def show_command(
     seed: options.Seed = 0,
 ) -> None:
     """Show what a run did, or list the runs of a store."""
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         if run is None:
             rows = opened.runs()
             if json:
@@ -60,7 +60,7 @@ def export_command(
     """Write a run's improver, or its best program, as one .py file with its provenance."""
     if not file.endswith(".py"):
         raise SelftaughtError(f"FILE must end in .py, so that it can be used again: {file!r}.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         text = export_program(opened, run, round_)
     try:
         with Path(file).open("w" if force else "x", encoding="utf-8") as out:

@@ -8,7 +8,8 @@ import typer
 import selftaught.cli.options as options
 from selftaught.cli import screen
 from selftaught.errors import SelftaughtError, UsageError
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
+from selftaught.store.opening import open_store
 
 
 def report_command(
@@ -37,7 +38,7 @@ def report_command(
         raise UsageError(f"FILE must end in .html, {', '.join(WRITERS)}, not {file!r}.")
     if ending == ".html" and table is not None:
         raise UsageError("The page holds every table; --table is for .csv, .parquet and .tex.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         content = _page(opened, run) if ending == ".html" else _table(opened, run, table, file)
     try:
         with Path(file).open("wb" if force else "xb") as out:
@@ -73,7 +74,7 @@ def track_command(
     """Send a run's settings, numbers, tables and page to an MLflow server."""
     from selftaught.report.mlflow import export_to_mlflow
 
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False) as opened:
         there = export_to_mlflow(opened, run, uri, experiment)
     if json:
         screen.print_json({"mlflow_run": there, "experiment": experiment})
@@ -81,14 +82,14 @@ def track_command(
         screen.out.print(f"In MLflow, experiment {experiment}, as run {there}.", markup=False)
 
 
-def _page(store: SQLiteStore, run: str) -> bytes:
+def _page(store: Store, run: str) -> bytes:
     from selftaught.report.content import gather
     from selftaught.report.html import html_text
 
     return html_text(gather(store, run)).encode("utf-8", "backslashreplace")
 
 
-def _table(store: SQLiteStore, run: str, name: str | None, file: str) -> bytes:
+def _table(store: Store, run: str, name: str | None, file: str) -> bytes:
     from selftaught.report.table_files import table_bytes
     from selftaught.report.tables import MAIN, tables_of
     from selftaught.runs.recall import recall

@@ -17,8 +17,7 @@ from selftaught.runs.recall import recall
 from selftaught.runs.result import Run
 from selftaught.solution import Solution
 from selftaught.source_diff import diff_lines
-from selftaught.store.event_store import RunRow
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import RunRow, Store
 from selftaught.task import Task
 from selftaught.transfer import Row
 from selftaught.utility import Scored
@@ -76,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
     is_mutation: bool
 
 
-def gather(store: SQLiteStore, run_id: str) -> Report:
+def gather(store: Store, run_id: str) -> Report:
     """Read a run back and put its report together.
 
     Args:
@@ -132,7 +131,7 @@ def _verdicts(run: Run) -> Iterator[str]:
         )
 
 
-def _curves(run: Run, store: SQLiteStore, tables: dict[str, Table]) -> Section:
+def _curves(run: Run, store: Store, tables: dict[str, Table]) -> Section:
     figures = []
     if run.rounds:
         scored = {
@@ -176,7 +175,7 @@ def _curves(run: Run, store: SQLiteStore, tables: dict[str, Table]) -> Section:
     return Section("How it went", figures=tuple(figures), tables=tuple(shown))
 
 
-def _improve_curves(run: Run, store: SQLiteStore) -> list[Figure]:
+def _improve_curves(run: Run, store: Store) -> list[Figure]:
     config = run.config
     task = Task.load(config.tasks[0])
     key = evaluation_key(f"{task.name}@{task.digest}", "val", 0, task.initial.hash)
@@ -253,7 +252,7 @@ def _row_figure(rows: Sequence[Row], where: str) -> Figure:
     )
 
 
-def _lineage(run: Run, store: SQLiteStore, tables: dict[str, Table]) -> Section:
+def _lineage(run: Run, store: Store, tables: dict[str, Table]) -> Section:
     if len(run.rounds) < 2:
         return Section("Lineage")
     asked: dict[int, list[Requested]] = {}

@@ -14,7 +14,7 @@ from selftaught.report.html import html_text
 from selftaught.report.table_files import csv_bytes
 from selftaught.report.tables import Table, tables_of
 from selftaught.runs.recall import recall
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -26,7 +26,7 @@ _STEPS = {"rounds": "round"}
 _METRIC_TABLES = ("rounds", "sealed", "held_out", "improvements", "standings", "differences")
 
 
-def export_to_mlflow(store: SQLiteStore, run_id: str, uri: str, experiment: str) -> str:
+def export_to_mlflow(store: Store, run_id: str, uri: str, experiment: str) -> str:
     """Send a run's settings, numbers, tables and page to a tracking server.
 
     Args:

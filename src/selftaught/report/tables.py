@@ -10,7 +10,7 @@ from selftaught.events import Answered, Attempted, BudgetRefused, Evaluated, Imp
 from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
 from selftaught.runs.result import Run
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 from selftaught.transfer import Row
 from selftaught.utility import Outcome, Scored, kind
 
@@ -41,7 +41,7 @@ MAIN = {
 }
 
 
-def tables_of(run: Run, store: SQLiteStore) -> dict[str, Table]:
+def tables_of(run: Run, store: Store) -> dict[str, Table]:
     """Every table that a run has something for, the most telling ones first."""
     found = [*_results(run), *_counts(run, store)]
     return {table.name: table for table in found if table.rows}
@@ -192,7 +192,7 @@ def _places(found: Comparison) -> Table:
     )
 
 
-def _counts(run: Run, store: SQLiteStore) -> Iterator[Table]:
+def _counts(run: Run, store: Store) -> Iterator[Table]:
     costs: dict[tuple[str, str], list[Answered]] = {}
     violations: Counter[tuple[str, str]] = Counter()
     for _, _, event in store.events(run.id):

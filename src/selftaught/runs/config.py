@@ -11,7 +11,7 @@ from selftaught.compare import MIN_SEEDS
 from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import Store
 from selftaught.task import Task
 from selftaught.transfer import check_held_out
 from selftaught.version import __version__
@@ -133,7 +133,7 @@ def check_digests(config: RunConfig, run_id: str) -> None:
             )
 
 
-def config_of(store: SQLiteStore, run_id: str) -> RunConfig:
+def config_of(store: Store, run_id: str) -> RunConfig:
     """The configuration that a run was started with.
 
     Raises:

@@ -2,19 +2,18 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
 from selftaught.budget import Budget
-from selftaught.errors import StoreError, UsageError
+from selftaught.errors import UsageError
 from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.runs.config import RunConfig, check_config, check_digests, config_of
 from selftaught.runs.execution import Execution
 from selftaught.runs.result import Run, Watch
 from selftaught.store.journal import Journal
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.opening import open_store
 from selftaught.task import Task
 
 DEFAULT_STORE = "selftaught.db"
@@ -90,7 +89,7 @@ def start(
         held_out=tuple(task.reference for task in held_out),
         digests={task.name: task.digest for task in (*tasks, *held_out)},
     )
-    with SQLiteStore.open(store, writable=True) as opened:
+    with open_store(store, writable=True) as opened:
         execution = Execution(config, watch or Watch(), stop, environment, model)
         run_id = opened.new_run(msgspec.to_builtins(config), command_line or config.command)
         return execution.go(Journal(opened, run_id, on_event=execution.watch.on_event))
@@ -113,9 +112,7 @@ def resume(
         UsageError: another seed than the run's own.
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
-    if not Path(store).is_file():
-        raise StoreError(f"There is no store {store!r}; --store names the file a run is in.")
-    with SQLiteStore.open(store, writable=True) as opened:
+    with open_store(store, writable=True, must_exist=True) as opened:
         run_id = opened.resolve(run_id)
         config = config_of(opened, run_id)
         if seed is not None and seed != config.seed:

@@ -15,12 +15,12 @@ from selftaught.pools.recorded import RecordedPool
 from selftaught.runs.config import check_digests, config_of
 from selftaught.runs.execution import Execution
 from selftaught.runs.result import Run, Watch
+from selftaught.store.event_store import Store
 from selftaught.store.journal import Journal
-from selftaught.store.sqlite import SQLiteStore
 from selftaught.utility import Outcome
 
 
-def recall(store: SQLiteStore, run_id: str) -> Run:
+def recall(store: Store, run_id: str) -> Run:
     """Return what came of a run as far as it is recorded.
 
     Args:

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
-from selftaught.errors import StoreError
 from selftaught.history import improver_of_round, read_history
 from selftaught.improver import load_improver
-from selftaught.store.event_store import LATEST
-from selftaught.store.sqlite import SQLiteStore
+from selftaught.store.event_store import LATEST, Store
+from selftaught.store.opening import open_store
 
 _OF_A_RUN = re.compile(r"(?P<run>[\w-]+):(?P<round>\d+)")
 
@@ -86,9 +84,7 @@ def _load(reference: str, store: str) -> Reference:
     if found is None:
         return Reference(name=reference, source=load_improver(reference).source)
     run = found["run"]
-    if not Path(store).is_file():
-        raise StoreError(f"There is no store {store!r}; --store names the file a run is in.")
-    with SQLiteStore.open(store, writable=False) as opened:
+    with open_store(store, writable=False, must_exist=True) as opened:
         history = read_history(opened, _latest(opened) if run == LATEST else run)
         source, _ = improver_of_round(opened, history, int(found["round"]))
     return Reference(
@@ -96,7 +92,7 @@ def _load(reference: str, store: str) -> Reference:
     )
 
 
-def _latest(store: SQLiteStore) -> str:
+def _latest(store: Store) -> str:
     """The newest run that has rounds: a comparison of `latest:3` may be made twice."""
     with_rounds = [row.id for row in store.runs() if row.config.get("command") == "run"]
     return with_rounds[-1] if with_rounds else LATEST

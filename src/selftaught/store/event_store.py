@@ -1,11 +1,14 @@
 """What a store is: a Protocol, a row of its list of runs, and the hash that names a text."""
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import msgspec
 
+from selftaught.errors import UsageError
 from selftaught.events import AnyEvent
 
 LATEST = "latest"
@@ -37,14 +40,25 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Keeps runs, events and texts, and never changes one.
+    """Keeps runs, events and texts, and never changes one. A context manager, which closes it.
 
     Durability: what a call has recorded before it returns survives the death of the process.
-    Who may write: one process at a time; readers come and go beside it.
+    Who may write a run: one process at a time; readers come and go beside it.
     Thread safety: every method may be called from any thread.
     Order: the events of a run are numbered 1, 2, 3, ... in the order of `append`.
     Errors: StoreError wherever a store cannot be read or written, on every method.
     """
+
+    path: str
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     def new_run(self, config: dict[str, object], command: str) -> str:
         """Enter a run in the list and return its id; records no event.
@@ -106,6 +120,61 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of the store; a second call does nothing."""
         ...
+
+
+def run_row(
+    run: str,
+    created_at: float,
+    command: str,
+    config: str,
+    mark: str | None,
+    marked_at: float | None,
+    status: str | None,
+    reason: str | None,
+    events: int,
+) -> RunRow:
+    """A run as its row and its last `run_started`, `run_resumed` or `run_ended` tell of it."""
+    ended = mark == "run_ended"
+    return RunRow(
+        id=run,
+        created_at=created_at,
+        command=command,
+        config=json.loads(config),
+        status=status or "" if ended else "unfinished",
+        reason=reason or "" if ended else "",
+        ended_at=marked_at if ended else None,
+        events=events,
+    )
+
+
+def meant_run(run_prefix: str, ids: Sequence[str], path: str) -> str:
+    """The run that a user means; see `Store.resolve`.
+
+    Args:
+        run_prefix: as typed.
+        ids: of all runs, the newest first.
+        path: the store's name, for messages.
+    """
+    if not ids:
+        raise UsageError(f"The store {path!r} holds no run yet; `selftaught run TASK` starts one.")
+    if run_prefix == LATEST:
+        return ids[0]
+    if run_prefix in ids:
+        return run_prefix
+    meant = [run for run in ids if run_prefix and run.startswith(run_prefix)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise UsageError(f"{run_prefix!r} may mean {_some(meant)}; write more of it.")
+    raise UsageError(
+        f"There is no run {run_prefix!r} in {path!r}. It holds {_some(ids)}; "
+        f"{LATEST!r} names the newest."
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(ids[:3]) + more
 
 
 def text_hash(text: str) -> str:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from selftaught.errors import StoreError, UsageError
+from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.store.connection import connect_reader, connect_writer, explained
-from selftaught.store.event_store import LATEST, RunRow, text_hash
+from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
 from selftaught.store.integrity import problems
 from selftaught.store.record import (
-    decode_config,
     decode_event,
     encode_config,
     encode_event,
@@ -179,29 +178,13 @@ class SQLiteStore:
         """Return all runs, the oldest first."""
         with self._reading() as connection:
             rows = connection.execute(_RUNS).fetchall()
-        return [_run_row(*row) for row in rows]
+        return [run_row(*row) for row in rows]
 
     def resolve(self, run_prefix: str) -> str:
         """Return the id that a user means by an id, the beginning of one, or `latest`."""
         with self._reading() as connection:
             ids = [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY rowid DESC")]
-        if not ids:
-            raise UsageError(
-                f"The store {self.path!r} holds no run yet; `selftaught run TASK` starts one."
-            )
-        if run_prefix == LATEST:
-            return str(ids[0])
-        if run_prefix in ids:
-            return run_prefix
-        meant = [run for run in ids if run_prefix and run.startswith(run_prefix)]
-        if len(meant) == 1:
-            return str(meant[0])
-        if meant:
-            raise UsageError(f"{run_prefix!r} may mean {_some(meant)}; write more of it.")
-        raise UsageError(
-            f"There is no run {run_prefix!r} in {self.path!r}. It holds {_some(ids)}; "
-            f"{LATEST!r} names the newest."
-        )
+        return meant_run(run_prefix, ids, self.path)
 
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences.
@@ -310,32 +293,3 @@ def _clear_log(connection: sqlite3.Connection) -> None:
     # Where it fails, the log stays and is complete; the next writer moves it.
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _run_row(
-    run: str,
-    created_at: float,
-    command: str,
-    config: str,
-    mark: str | None,
-    marked_at: float | None,
-    status: str | None,
-    reason: str | None,
-    events: int,
-) -> RunRow:
-    ended = mark == "run_ended"
-    return RunRow(
-        id=run,
-        created_at=created_at,
-        command=command,
-        config=decode_config(config),
-        status=status or "" if ended else "unfinished",
-        reason=reason or "" if ended else "",
-        ended_at=marked_at if ended else None,
-        events=events,
-    )
-
-
-def _some(ids: list[str]) -> str:
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    return ", ".join(ids[:3]) + more

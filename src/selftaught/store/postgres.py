@@ -1,0 +1,337 @@
+"""The store in a Postgres database: writers on many hosts, one at a time for each run."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from selftaught.errors import StoreError, UsageError
+from selftaught.events import AnyEvent
+from selftaught.events import kind as kind_of
+from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
+from selftaught.store.postgres_check import problems
+from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
+from selftaught.store.record import decode_event, encode_config, encode_event, printable
+
+if TYPE_CHECKING:
+    import psycopg
+
+BATCH = 500
+_CONNECT_S = 15
+# Together with the hash of a run's id: the lock of that run, among all users of the database.
+_LOCK_SPACE = 0x53544F50
+_PUT_TEXT = "INSERT INTO texts (hash, text) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
+_RUNS = """
+SELECT id, created_at, command, config, mark.kind, mark.at, mark.body ->> 'status',
+    mark.body ->> 'reason',
+    (SELECT coalesce(max(seq), 0) FROM events WHERE events.run = runs.id)
+FROM runs LEFT JOIN LATERAL (
+    SELECT kind, at, body FROM readable_events AS events
+    WHERE events.run = runs.id AND kind IN ('run_started', 'run_resumed', 'run_ended')
+    ORDER BY seq DESC LIMIT 1) AS mark ON true
+ORDER BY runs.number"""
+
+
+class PostgresStore:
+    """A `Store` in a Postgres database; made by `open`.
+
+    Who may write: any number of processes, each run one at a time. A process takes a run when it
+    first appends to it, and keeps it until it closes the store or dies.
+    Thread safety: one connection, one lock around it.
+    Durability: the server's; by default a commit is on its disk when the call returns.
+    """
+
+    def __init__(
+        self,
+        connection: "psycopg.Connection[Any]",
+        path: str,
+        writable: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.path = path
+        self._connection: psycopg.Connection[Any] | None = connection
+        self._writable = writable
+        self._clock = clock
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+
+    @classmethod
+    def open(
+        cls, url: str, *, writable: bool, clock: Callable[[], float] = time.time
+    ) -> "PostgresStore":
+        """Open a database; a writable one gets the tables it lacks.
+
+        Args:
+            url: `postgresql://user@host/database`, as libpq takes it; a password is better kept
+                in PGPASSWORD or ~/.pgpass.
+            writable: whether to write.
+            clock: gives the seconds since the epoch that events are recorded with.
+
+        Raises:
+            UsageError: psycopg is not installed.
+            StoreError: the database cannot be reached or is no store of this version.
+        """
+        try:
+            import psycopg
+        except ImportError as error:
+            raise UsageError(
+                "A store in Postgres needs psycopg: pip install 'selftaught[postgres]'."
+            ) from error
+        shown = shown_url(url)
+        try:
+            connection = psycopg.connect(
+                url, autocommit=True, connect_timeout=_CONNECT_S, application_name="selftaught"
+            )
+        except psycopg.Error as error:
+            raise StoreError(
+                f"The store {shown!r} cannot be reached: {_said(error)}. Look at the address, and "
+                "that the server runs."
+            ) from error
+        store = cls(connection, shown, writable, clock)
+        try:
+            with store._reading() as open_connection:
+                if writable:
+                    migrate(open_connection, clock())
+                version = schema_version(open_connection)
+            if version is None:
+                raise StoreError(
+                    f"The store {shown!r} is empty, since no run was ever started in it: name "
+                    "another one with --store."
+                )
+            if version > len(MIGRATIONS):
+                raise StoreError(
+                    f"The store {shown!r} has schema {version}, and this version of selftaught "
+                    f"knows none after {len(MIGRATIONS)}: update selftaught."
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return store
+
+    def new_run(self, config: dict[str, object], command: str) -> str:
+        """Enter a run in the list and return its id, `r-` with UTC date and number of the day."""
+        encoded = encode_config(config)
+        now = self._clock()
+        day = time.strftime("r-%Y%m%d-", time.gmtime(now))
+        with self._transaction() as connection:
+            # Two hosts that start a run at once must not count to the same number.
+            connection.execute("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
+            row = connection.execute(
+                "SELECT count(*) FROM runs WHERE starts_with(id, %s)", (day,)
+            ).fetchone()
+            assert row is not None
+            run = f"{day}{row[0] + 1:03d}"
+            connection.execute(
+                "INSERT INTO runs (id, created_at, command, config) VALUES (%s, %s, %s, %s)",
+                (run, now, column_text(command), encoded),
+            )
+        return run
+
+    def append(self, run: str, event: AnyEvent) -> int:
+        """Record an event and return its number in the run, from 1."""
+        return self.append_with_texts(run, event, ())
+
+    def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
+        """Record an event together with texts it refers to: all of them, or nothing."""
+        body, key = encode_event(event)
+        rows = [(text_hash(text), _bytes(text)) for text in texts]
+        with self._transaction() as connection:
+            known = connection.execute(
+                "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = %s",
+                (column_text(run),),
+            ).fetchone()
+            if known is None:
+                raise self._unknown(run)
+            self._take(connection, run)
+            seq: int = (known[0] or 0) + 1
+            # In one order everywhere: two writers that share texts never wait for each other.
+            for row in sorted(rows):
+                connection.execute(_PUT_TEXT, row)
+            connection.execute(
+                "INSERT INTO events (run, seq, at, kind, key, body) "
+                "VALUES (%s, %s, %s, %s, %s, %s)",
+                (run, seq, self._clock(), kind_of(event), column_text(key), body),
+            )
+        return seq
+
+    def put_text(self, text: str) -> str:
+        """Keep a text, once however often it is put, and return its hash."""
+        name = text_hash(text)
+        with self._transaction() as connection:
+            connection.execute(_PUT_TEXT, (name, _bytes(text)))
+        return name
+
+    def text(self, text_hash: str) -> str:
+        """Return the text of a hash, exactly as it was put."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT text FROM texts WHERE hash = %s", (column_text(text_hash),)
+            ).fetchone()
+        if row is None:
+            raise StoreError(
+                f"The store {self.path!r} holds no text {text_hash!r}: the hash is mistyped, or "
+                "of another store."
+            )
+        return bytes(row[0]).decode("utf-8", "surrogatepass")
+
+    def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
+        """Return the latest event of a kind under a key, or None."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT seq, body::text FROM events WHERE run = %s AND kind = %s AND "
+                "md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1",
+                (run, kind, column_text(key), column_text(key)),
+            ).fetchone()
+        return None if row is None else decode_event(row[1], run, row[0])
+
+    def events(
+        self, run: str, kinds: Collection[str] | None = None, *, after: int = 0
+    ) -> Iterator[tuple[int, float, AnyEvent]]:
+        """Iterate over the events of a run, in order, with their numbers and times, in batches."""
+        with self._reading() as connection:
+            known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (column_text(run),))
+            if known.fetchone() is None:
+                raise self._unknown(run)
+        return self._in_batches(run, kinds, after)
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, the oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(_RUNS).fetchall()
+        return [run_row(*row) for row in rows]
+
+    def resolve(self, run_prefix: str) -> str:
+        """Return the id that a user means by an id, the beginning of one, or `latest`."""
+        with self._reading() as connection:
+            ids = [r[0] for r in connection.execute("SELECT id FROM runs ORDER BY number DESC")]
+        return meant_run(run_prefix, ids, self.path)
+
+    def check(self) -> list[str]:
+        """Look the whole store over and return what is wrong with it, in sentences."""
+        with self._reading() as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return list(problems(connection))
+
+    def close(self) -> None:
+        """Let go of the database and of the runs taken; a second call does nothing."""
+        import psycopg
+
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                # The server notices the end of a connection in its own time.
+                if not connection.closed:
+                    with suppress(psycopg.Error):
+                        connection.execute("SELECT pg_advisory_unlock_all()")
+                connection.close()
+
+    def __enter__(self) -> "PostgresStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take(self, connection: "psycopg.Connection[Any]", run: str) -> None:
+        """Become the run's writer, which the server remembers for as long as we are connected."""
+        if run in self._taken:
+            return
+        lock = int.from_bytes(text_hash(run).encode()[:4]) >> 1
+        row = connection.execute(
+            "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, lock)
+        ).fetchone()
+        if row is None or not row[0]:
+            raise StoreError(
+                f"Run {run} in {self.path!r} is being written by another process: wait until that "
+                "has ended, or end it."
+            )
+        self._taken.add(run)
+
+    def _in_batches(
+        self, run: str, kinds: Collection[str] | None, after: int
+    ) -> Iterator[tuple[int, float, AnyEvent]]:
+        wanted = "" if kinds is None else "AND kind = ANY(%s)"
+        query = (
+            f"SELECT seq, at, body::text FROM events WHERE run = %s AND seq > %s {wanted} "
+            f"ORDER BY seq LIMIT {BATCH}"
+        )
+        while True:
+            arguments = (run, after) if kinds is None else (run, after, list(kinds))
+            with self._reading() as connection:
+                rows = connection.execute(query, arguments).fetchall()
+            for seq, at, body in rows:
+                yield seq, at, decode_event(body, run, seq)
+            if len(rows) < BATCH:
+                return
+            after = rows[-1][0]
+
+    def _unknown(self, run: str) -> StoreError:
+        return StoreError(
+            f"There is no run {run!r} in {self.path!r}: new_run() makes one, and resolve() finds "
+            "one by the beginning of its id."
+        )
+
+    @contextmanager
+    def _reading(self) -> "Iterator[psycopg.Connection[Any]]":
+        import psycopg
+
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"The store {self.path!r} was opened by process {self._pid} and cannot be used "
+                "in a process forked from it: open it again there."
+            )
+        with self._lock:
+            if self._connection is None:
+                raise StoreError(f"The store {self.path!r} has been closed: open it again.")
+            try:
+                yield self._connection
+            except psycopg.OperationalError as error:
+                raise StoreError(
+                    f"The store {self.path!r} is gone ({_said(error)}): when the server is back, "
+                    "resume the run."
+                ) from error
+            except psycopg.Error as error:
+                raise StoreError(
+                    f"The store {self.path!r} refused a request ({_said(error)})."
+                ) from error
+
+    @contextmanager
+    def _transaction(self) -> "Iterator[psycopg.Connection[Any]]":
+        if not self._writable:
+            raise StoreError(
+                f"The store {self.path!r} is open for reading only: open it with writable=True."
+            )
+        with self._reading() as connection, connection.transaction():
+            yield connection
+
+
+def shown_url(url: str) -> str:
+    """The address without what a password may be in: user, password and parameters."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def column_text(text: str) -> str:
+    """A text as a column takes it: lone surrogates and NUL, which Postgres has not, written out."""
+    return printable(text).replace("\0", "\\u0000")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
