@@ -14,6 +14,7 @@ from selftaught.events import (
     AnyEvent,
     Attempted,
     BudgetRefused,
+    CandidateTried,
     Evaluated,
     Improved,
     MetaEvaluated,
@@ -78,6 +79,18 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     ),
     MetaEvaluated(
         improver="i0", split="val", outcome=Scored(value=0.5), by_task={"three_sat": 0.5}
+    ),
+    CandidateTried(
+        round=1,
+        candidate="bb",
+        improver="aa",
+        differences=(0.5, -0.25),
+        evidence=1.045,
+        needed=20.0,
+        stop="futile",
+        calls=4,
+        responses=8,
+        utility_calls=16,
     ),
     RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
     paused(),
