@@ -80,6 +80,9 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     MetaEvaluated(
         improver="i0", split="val", outcome=Scored(value=0.5), by_task={"three_sat": 0.5}
     ),
+    RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
+    paused(),
+    RunEnded(status="done", reason="all rounds are over"),
     CandidateTried(
         round=1,
         candidate="bb",
@@ -92,9 +95,6 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
         responses=8,
         utility_calls=16,
     ),
-    RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
-    paused(),
-    RunEnded(status="done", reason="all rounds are over"),
 )
 
 
