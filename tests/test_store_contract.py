@@ -13,7 +13,9 @@ from selftaught.events import (
     Answered,
     AnyEvent,
     Attempted,
+    Audited,
     BudgetRefused,
+    CandidateTried,
     Evaluated,
     Improved,
     MetaEvaluated,
@@ -97,6 +99,27 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     paused(),
     RunEnded(status="done", reason="all rounds are over"),
     Unanswered(job="r1", reason="no answer", lost_tokens=500, lost_dollars=0.125),
+    Audited(
+        program="aa",
+        generations={"with": 2, "without": 0},
+        usable=True,
+        published=False,
+        kinds=("unsandboxed",),
+        findings=("line 3: use_sandbox=False",),
+        tried=(),
+    ),
+    CandidateTried(
+        round=1,
+        candidate="bb",
+        improver="aa",
+        differences=(0.5, -0.25),
+        evidence=1.045,
+        needed=20.0,
+        stop="futile",
+        calls=4,
+        responses=8,
+        utility_calls=16,
+    ),
 )
 
 
