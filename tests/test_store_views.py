@@ -247,9 +247,9 @@ QUERIES = {
     "Language model calls, tokens and money by round": [
         [(1, 2, 8, 200, 0, 80, 0, 0.25, 1), (2, 1, 1, 100, 0, 10, 0, 0.5, 0)]
     ],
-    "What was paid for": [[("live", 3, 300, 90)]],
     "Tokens and money by improver": [[("j2", "", 1, 100, 10, 0.5), ("j1", "", 2, 200, 80, 0.25)]],
     "What counts against the limits of a run": [[(390, 0.75)]],
+    "What was paid for": [[("live", 3, 300, 90)]],
     "Failures by kind": [
         [
             ("evaluated", "failed", 1),
