@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -122,11 +123,14 @@ def _run_plain_c(source: str, limit_s: float) -> Report:
             for command in (["gcc", "-O2", "-o", str(program), str(file)], [str(program)]):
                 # Files and no pipes: what it leaves behind may keep those open.
                 with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
-                    with subprocess.Popen(command, stdout=out, stderr=said) as process:
+                    with subprocess.Popen(
+                        command, stdout=out, stderr=said, start_new_session=True
+                    ) as process:
                         try:
                             code = process.wait(timeout=limit_s - (time.monotonic() - started))
                         except BaseException:
-                            process.kill()
+                            # With the compiler proper, which would fill the machine's memory.
+                            os.killpg(process.pid, signal.SIGKILL)
                             raise
                     out.seek(0)
                     said.seek(0)
