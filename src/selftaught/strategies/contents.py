@@ -1,7 +1,8 @@
 """What a value is made of: the texts of programs, or scores. Both often share a container.
 
 Pairs are followed place by place, `(score, program)` through lists, sorting and unpacking, and
-objects field by field. What is kept under the key `d[program] = score` is not followed.
+objects field by field. Of `d[program] = score` the key counts as a reply of the model's and is read
+with `d`, not with `d[...]`; as a program it is not followed.
 """
 
 import ast
@@ -89,8 +90,13 @@ class Contents(Dataflow):
                 return True
             if is_source == self._is_program and _is_call(here, _TAKES_APART):
                 continue
-            if isinstance(here, ast.Name) and here.id in names:
+            if isinstance(here, ast.Name) and (here.id in names or f"{here.id}{{}}" in names):
                 return True
+            if isinstance(here, ast.Subscript) and f"{_name(here.value)}{{}}" in names:
+                # A value is read, and not the keys.
+                if _name(here.value) in names:
+                    return True
+                continue
             if isinstance(here, ast.Call) and called(here) in self.functions:
                 if f"{called(here)}()" in names:
                     return True
@@ -210,10 +216,11 @@ def _is_call(node: ast.AST, names: set[str]) -> bool:
 
 
 def _keys(flow: Dataflow) -> Iterator[tuple[str, ast.AST]]:
-    """Names of containers with the keys that are set in them."""
+    """The keys that are set in containers, as `name{}`."""
     for node in flow.nodes:
-        match node:
-            case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), ctx=ast.Store()):
-                yield name, node.slice
-            case _:
-                pass
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            yield f"{_name(node.value)}{{}}", node.slice
+
+
+def _name(node: ast.AST) -> str:
+    return getattr(node, "id", getattr(node, "attr", ""))
