@@ -4,7 +4,7 @@ import ast
 
 import msgspec
 
-from selftaught.strategies.dataflow import Dataflow
+from selftaught.strategies.contents import Contents
 from selftaught.strategies.rules import STRATEGIES
 
 
@@ -29,7 +29,7 @@ def strategies_in(source: str) -> list[Found]:
         source: an improver. It is read, never run.
     """
     try:
-        flow = Dataflow(source)
+        flow = Contents(source)
         shown = [(strategy.name, strategy.rule(flow)) for strategy in STRATEGIES]
     except (SyntaxError, ValueError, RecursionError):
         return []

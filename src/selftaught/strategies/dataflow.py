@@ -10,16 +10,25 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 
+from selftaught.strategies.live import without_dead_code
+
 MAX_NODES = 20_000
 # Filters are shared by all threads: one at a time may change them.
 _WARNING_FILTERS = threading.Lock()
 _INTO = {"append", "extend", "add", "insert", "update", "setdefault", "appendleft", "put", "push"}
 _INTO_FIRST = {"heappush", "heappushpop", "insort"}
-_ASKS = {"prompt", "batch_prompt"}
-_COUNTS = {"len", "range", "isinstance", "any", "all", "bool", "count", "hash", "id"}
+ASKS = {"prompt", "batch_prompt"}
+COUNTS = {"len", "range", "isinstance", "any", "all", "bool", "count", "hash", "id"}
 _SCORES = {"map", "evaluate", "initial"}
 
 IsSource = Callable[[ast.AST], bool]
+
+
+class Place(ast.Subscript):
+    """What unpacking takes from one place of a value; the text does not hold this node."""
+
+    def __init__(self, value: ast.expr, place: int) -> None:
+        super().__init__(value=value, slice=ast.Constant(place), ctx=ast.Load())
 
 
 class Dataflow:
@@ -29,13 +38,14 @@ class Dataflow:
         source: the program's text.
 
     Attributes:
-        tree: its syntax tree.
+        tree: its syntax tree, without what never runs.
         nodes: every node of it.
         initial: the name of `improve_algorithm`'s first parameter.
         functions: defined anywhere in the text, by name.
         prompts: the calls that ask the language model.
         answers: names that may hold what the model answered, or something made of it.
         values: names that may hold scores.
+        assigned: pairs of a name and an expression that flows into it.
 
     Raises:
         SyntaxError, ValueError, RecursionError: the text is not a Python program, or one with
@@ -46,45 +56,60 @@ class Dataflow:
         with _WARNING_FILTERS, warnings.catch_warnings():
             # An odd escape in a generated program is nobody's business here.
             warnings.simplefilter("ignore")
-            self.tree = ast.parse(source)
-        self.nodes = list(ast.walk(self.tree))
-        if len(self.nodes) > MAX_NODES:
+            tree = ast.parse(source)
+        if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
             raise ValueError(f"more than {MAX_NODES:,} syntax nodes")
+        self.tree = without_dead_code(tree)
+        self.nodes = list(ast.walk(self.tree))
         self._parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
         self.functions = {n.name: n for n in self.nodes if isinstance(n, ast.FunctionDef)}
+        self._constructors = {
+            n.name: method
+            for n in self.nodes
+            if isinstance(n, ast.ClassDef)
+            for method in n.body
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        }
         entry = self.functions.get("improve_algorithm")
         names = [arg.arg for arg in entry.args.args] if entry else []
         self.initial = names[0] if names else "initial_solution"
-        self._utility = {names[1] if len(names) > 1 else "utility", "utility"}
+        self.utility = {names[1] if len(names) > 1 else "utility", "utility"}
         self.prompts = [
             n
             for n in self.nodes
-            if isinstance(n, ast.Call)
-            and isinstance(n.func, ast.Attribute)
-            and n.func.attr in _ASKS
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in ASKS
         ]
-        self._assigned = list(self._assignments())
+        self.assigned = list(self._assignments())
         self.answers = self.reached_from(lambda n: n in self.prompts)
         self.values = self.reached_from(self.is_score)
 
-    def reached_from(self, is_source: IsSource) -> set[str]:
-        """Names that a value may reach: variables, and functions that may return it as `f()`."""
+    def reached_from(self, is_source: IsSource, stops: IsSource = lambda n: False) -> set[str]:
+        """Names that a value may reach: variables, and functions that may return it as `f()`.
+
+        Args:
+            is_source: says of an expression that the value comes from there.
+            stops: says of an expression that the value does not come through.
+        """
         reached: set[str] = set()
         before = -1
         while len(reached) != before:
             before = len(reached)
-            for target, value in self._assigned:
-                if target not in reached and self.depends(value, reached, is_source):
+            for target, value in self.assigned:
+                if target not in reached and self.depends(value, reached, is_source, stops):
                     reached.add(target)
         return reached
 
     def depends(
-        self, node: ast.AST | None, names: set[str], is_source: IsSource = lambda n: False
+        self,
+        node: ast.AST | None,
+        names: set[str],
+        is_source: IsSource = lambda n: False,
+        stops: IsSource = lambda n: False,
     ) -> bool:
         """Whether an expression may hold what one of the names holds, or is a source itself."""
         if node is None:
             return False
-        for part in _carrying(node):
+        for part in _carrying(node, stops):
             if isinstance(part, ast.Name) and part.id in names:
                 return True
             if isinstance(part, ast.Call) and f"{called(part)}()" in names:
@@ -144,17 +169,17 @@ class Dataflow:
             for node in ast.walk(part):
                 if isinstance(node, ast.Name) and node.id not in seen:
                     seen.add(node.id)
-                    todo += [v for t, v in self._assigned if t == node.id and _is_text(v)]
+                    todo += [v for t, v in self.assigned if t == node.id and _is_text(v)]
                 if isinstance(node, ast.Call) and called(node) in self.functions:
                     name = called(node)
                     if f"{name}()" not in seen:
                         seen.add(f"{name}()")
-                        todo += [v for t, v in self._assigned if t == f"{name}()"]
+                        todo += [v for t, v in self.assigned if t == f"{name}()"]
         return found
 
     def assigned_to(self, name: str) -> list[ast.AST]:
         """Everything that a name may be set to."""
-        return [value for target, value in self._assigned if target == name]
+        return [value for target, value in self.assigned if target == name]
 
     def _is_inside(self, node: ast.AST, around: ast.AST) -> bool:
         here: ast.AST | None = node
@@ -173,13 +198,15 @@ class Dataflow:
 
     def is_score(self, node: ast.AST) -> bool:
         """Whether a node asks for a score, or hands the utility on as a function."""
-        if isinstance(node, ast.Call) and called(node) in self._utility:
+        if isinstance(node, ast.Call) and called(node) in self.utility:
             return True
         if isinstance(node, ast.Attribute) and node.attr in _SCORES:
-            return isinstance(node.value, ast.Name) and node.value.id in self._utility
-        # Handed on as a function: key=utility, map(utility, ...).
+            return isinstance(node.value, ast.Name) and node.value.id in self.utility
+        # Handed on as a function: map(utility, ...), key=utility.
+        if isinstance(node, ast.Call) and called(node) == "map" and node.args:
+            return isinstance(node.args[0], ast.Name) and node.args[0].id in self.utility
         return isinstance(node, ast.keyword) and (
-            isinstance(node.value, ast.Name) and node.value.id in self._utility
+            isinstance(node.value, ast.Name) and node.value.id in self.utility
         )
 
     def _assignments(self) -> Iterator[tuple[str, ast.AST]]:
@@ -206,12 +233,12 @@ class Dataflow:
 
     def _into(self, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
         if isinstance(call.func, ast.Attribute) and call.func.attr in _INTO:
-            for argument in call.args:
+            for argument in (*call.args, *(k.value for k in call.keywords)):
                 yield from _pairs(call.func.value, argument)
         if called(call) in _INTO_FIRST and call.args:
             for argument in call.args[1:]:
                 yield from _pairs(call.args[0], argument)
-        function = self.functions.get(called(call))
+        function = self.functions.get(called(call)) or self._constructors.get(called(call))
         if function is None:
             return
         parameters = [arg.arg for arg in function.args.args]
@@ -235,21 +262,28 @@ def called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def _carrying(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of an expression whose value may be in its own; a count or a test carries none."""
+def _carrying(node: ast.AST, stops: IsSource) -> Iterator[ast.AST]:
+    """The parts of an expression whose value may be in its own.
+
+    A count or a test carries none, and an answer is new, whatever was asked.
+    """
+    if stops(node):
+        return
     yield node
-    if isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and called(node) in _COUNTS):
+    if isinstance(node, ast.Compare):
+        return
+    if isinstance(node, ast.Call) and called(node) in COUNTS | ASKS:
         return
     for child in ast.iter_child_nodes(node):
-        yield from _carrying(child)
+        yield from _carrying(child, stops)
 
 
-def _pairs(target: ast.AST, value: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+def _pairs(target: ast.AST, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(target, (ast.Tuple, ast.List)):
         parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
         for place, one in enumerate(target.elts):
             is_matched = len(parts) == len(target.elts)
-            yield from _pairs(one, parts[place] if is_matched else value)
+            yield from _pairs(one, parts[place] if is_matched else Place(value, place))
     elif isinstance(target, ast.Name):
         yield target.id, value
     elif isinstance(target, (ast.Subscript, ast.Starred)):
@@ -261,4 +295,4 @@ def _pairs(target: ast.AST, value: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def _is_text(node: ast.AST) -> bool:
     """Whether an expression builds a text or texts, and is not the result of asking."""
-    return not any(isinstance(n, ast.Call) and called(n) in _ASKS for n in ast.walk(node))
+    return not any(isinstance(n, ast.Call) and called(n) in ASKS for n in ast.walk(node))

@@ -7,14 +7,13 @@ import msgspec
 
 from selftaught.strategies.asking_rules import (
     bandit,
-    caching,
     decomposition,
     ensembles,
-    feedback,
     personas,
     temperature_schedule,
 )
-from selftaught.strategies.dataflow import Dataflow
+from selftaught.strategies.contents import Contents
+from selftaught.strategies.scoring_rules import caching, feedback
 from selftaught.strategies.search_rules import (
     anneals,
     beam,
@@ -25,7 +24,7 @@ from selftaught.strategies.search_rules import (
     tree_search,
 )
 
-Rule = Callable[[Dataflow], ast.AST | None]
+Rule = Callable[[Contents], ast.AST | None]
 
 
 class Strategy(msgspec.Struct, frozen=True):
