@@ -69,9 +69,11 @@ def test_a_second_run_with_the_cache_asks_nothing_and_pays_nothing(
     toy_folder: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "s.db"
-    first = run(toy_folder, store, Priced(), cache=False)
+    settings = ModelSettings(max_output_tokens=100, input_price=1.0, output_price=1.0)
+    first = run(toy_folder, store, Priced(), cache=False, model_settings=settings)
     silent = Priced()
-    second = run(toy_folder, store, silent, limits=st.RunLimits(tokens=1, dollars=0.01))
+    limits = st.RunLimits(tokens=1, dollars=0.01)
+    second = run(toy_folder, store, silent, limits=limits, model_settings=settings)
     assert silent.asked == []
     assert result_of(second) == result_of(first)
     assert second.status == "done"

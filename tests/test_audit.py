@@ -17,7 +17,7 @@ from selftaught.budget import Budget, RunLimits
 from selftaught.errors import Interrupted, UsageError
 from selftaught.events import Attempted, Audited, BudgetRefused
 from selftaught.history import read_history
-from selftaught.language_model import Answer, LanguageModel, Request, Usage
+from selftaught.language_model import Answer, LanguageModel, ModelSettings, Request, Usage
 from selftaught.report.content import gather
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
@@ -139,7 +139,9 @@ def test_a_limit_ends_both_conditions_equally_far(toy_folder: Path, tmp_path: Pa
             return Answer(texts=("nothing",) * request.n_responses, usage=usage)
 
     settings = msgspec.structs.replace(
-        config(toy_folder, generations=1000), limits=RunLimits(tokens=4_000)
+        config(toy_folder, generations=1000),
+        limits=RunLimits(tokens=60_000),
+        model_settings=ModelSettings(max_output_tokens=100),
     )
     run = start(settings, str(tmp_path / "s.db"), model=Paid())
     assert run.status == "budget"

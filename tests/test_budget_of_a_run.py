@@ -35,6 +35,9 @@ class Notes:
     def recorded_answer(self, job, content_hash, occurrence):
         return None
 
+    def recorded_rejection(self, job, content_hash, occurrence):
+        return None
+
     def record(self, event, texts=()):
         with self._lock:
             self.events.append(event)

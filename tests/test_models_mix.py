@@ -9,10 +9,10 @@ from selftaught.errors import UsageError
 from selftaught.events import Answered
 from selftaught.improver import load_improver
 from selftaught.language_model import Request
-from selftaught.models.mix import MixedModel, Part, is_mutation, members, parse_mix
+from selftaught.models.mix import MixedModel, Part, members, parse_mix
 from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.models.resolve import resolve_model
-from selftaught.runs.config import RunConfig
+from selftaught.runs.config import RunConfig, is_mutation
 from selftaught.runs.launch import start
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.testing import LanguageModelContract, LoopbackServer, ScriptedModel
@@ -71,9 +71,9 @@ def test_a_mix_is_written_with_weights() -> None:
 
 def test_it_is_mutation_only_where_no_language_model_can_answer() -> None:
     for name in ("mutation", "mutation-first-order:1,mutation:2", "bandit(mutation,mutation-x)"):
-        assert is_mutation(name)
+        assert is_mutation(RunConfig(command="run", tasks=(), model=name))
     for name in ("openai/mutation", "mutation:1,openai/a:1", "bandit(mutation,openai/a)"):
-        assert not is_mutation(name)
+        assert not is_mutation(RunConfig(command="run", tasks=(), model=name))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_closing_a_mix_closes_its_models() -> None:
     assert model.is_language_model
     asked = next(one for one in model._models if isinstance(one, OpenAICompatibleModel))
     model.close()
-    assert asked._closing.is_set()
+    assert asked._gate.is_closed
 
 
 def test_a_run_records_which_model_of_a_mix_answered(toy_folder: Path, tmp_path: Path) -> None:

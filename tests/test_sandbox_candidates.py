@@ -208,7 +208,7 @@ def test_a_killed_zygote_costs_no_program_its_score(toy: Task) -> None:
     single = LocalPool(1)
     try:
         expected = score(single, toy, body("return x + 7"))
-        evaluator = single._all_evaluators[0]._process.pid
+        evaluator = single._all_evaluators[0].result()._process.pid
         zygotes = Path(f"/proc/{evaluator}/task/{evaluator}/children").read_text().split()
         assert zygotes
         for pid in zygotes:
