@@ -6,7 +6,7 @@ A crash is never a zero. Every attempt to score or to improve ends in exactly on
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, AnyStr, Protocol
 
 import msgspec
@@ -143,6 +143,26 @@ class Candidate(Protocol):
 
         Raises:
             CandidateError: it failed; `over_instances` turns this into the task's worst value.
+        """
+        ...
+
+    def call_many(
+        self, entry_point: str, calls: Sequence[tuple[Any, ...]], time_limit_s: float | None = None
+    ) -> list[Any]:
+        """Call a function of the program once for each tuple of arguments.
+
+        The same as that many `call`s, luck included, and faster where they take microseconds: the
+        next ones are sent before the last one is answered. The CPU limit is that of each call, and
+        kept less exactly: by how long the host takes to look. Later calls are made whatever
+        earlier ones came to.
+
+        Args:
+            entry_point: the function's name.
+            calls: the arguments of each call.
+            time_limit_s: CPU seconds for each call, as for `call`.
+
+        Returns:
+            For each call what it returned, or the CandidateError that `call` would have raised.
         """
         ...
 

@@ -6,7 +6,8 @@ before the next call; a child never serves two candidates.
 
 import re
 import signal
-from typing import Any, AnyStr
+from collections.abc import Callable, Sequence
+from typing import Any, AnyStr, TypeVar
 
 from selftaught.errors import TaskError
 from selftaught.plain_text import shortened
@@ -29,7 +30,11 @@ LOAD_CPU_S = 2.0
 LOAD_WALL_S = 20.0
 # A first call no larger than this is sent along with the program: it fits into an empty socket.
 ALONG_BYTES = 32_768
+# Calls that a child has before it at once. More would save little, and be lost with it.
+AHEAD = 32
 REASON_CHARS = 600
+
+T = TypeVar("T")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}\b")
 _CLAIMED: dict[str, type[Failure]] = {
@@ -66,20 +71,66 @@ class SandboxedCandidate:
         """Call a function of the program; see `selftaught.utility.Candidate.call`."""
         if self._broken is not None:
             raise self._broken
-        self._calls += 1
-        limit_s = self._limits.time_s if time_limit_s is None else time_limit_s
-        message = {
-            "op": "call",
-            "entry_point": entry_point,
-            "args": list(args),
-            # Fixed by the evaluation and the call: a program that draws random numbers repeats.
-            "seed": self._seed + 7919 * self._calls,
-        }
-        wall_s = self._limits.wall_cap_s if time_limit_s is None else 10 * time_limit_s + 1
-        frame = _encoded(message)
+        frame = self._frame(entry_point, args)
         if self._child is None:
             frame = self._load(frame)
-        return self._exchange(frame, limit_s, wall_s)
+        return self._exchange(frame, *self._bounds(time_limit_s))
+
+    def call_many(
+        self, entry_point: str, calls: Sequence[tuple[Any, ...]], time_limit_s: float | None = None
+    ) -> list[Any]:
+        """Call a function once for each tuple; see `selftaught.utility.Candidate.call_many`.
+
+        Some are sent ahead: the program finds the next one there when it has answered.
+        """
+        results: list[Any] = []
+        cpu_s, wall_s = self._bounds(time_limit_s)
+        frames: list[bytes | CandidateError] = []
+        while len(results) < len(calls):
+            if self._broken is not None:
+                return results + [self._broken] * (len(calls) - len(results))
+            # Those that a child did not live to answer are sent to the next one.
+            while len(frames) < AHEAD and len(results) + len(frames) < len(calls):
+                frames.append(
+                    _or_error(self._frame, entry_point, calls[len(results) + len(frames)])
+                )
+            if isinstance(frames[0], CandidateError):
+                results.append(frames.pop(0))
+                continue
+            some = _that_fit(frames)
+            if self._child is None or len(some) == 1:
+                frame = frames.pop(0)
+                results.append(_or_error(self._call_frame, frame, cpu_s, wall_s))
+                continue
+            waiting = b"".join(some)
+            for left in reversed(range(len(some))):
+                results.append(_or_error(self._exchange, waiting, cpu_s, wall_s, left > 0))
+                waiting = b""
+                frames.pop(0)
+                if self._child is None:
+                    break
+        return results
+
+    def _call_frame(self, frame: bytes, cpu_s: float, wall_s: float) -> Any:
+        return self._exchange(self._load(frame) if self._child is None else frame, cpu_s, wall_s)
+
+    def _frame(self, entry_point: str, args: Sequence[Any]) -> bytes:
+        self._calls += 1
+        return _encoded(
+            {
+                "op": "call",
+                "entry_point": entry_point,
+                "args": list(args),
+                # Fixed by the evaluation and the call: a program that draws random numbers repeats.
+                "seed": self._seed + 7919 * self._calls,
+            }
+        )
+
+    def _bounds(self, time_limit_s: float | None) -> tuple[float, float]:
+        """CPU seconds of a call, and seconds by the clock."""
+        if time_limit_s is None:
+            return self._limits.time_s, self._limits.wall_cap_s
+        return time_limit_s, 10 * time_limit_s + 1
 
     def run(
         self, stdin: AnyStr, args: tuple[str, ...] = (), time_limit_s: float | None = None
@@ -118,13 +169,17 @@ class SandboxedCandidate:
             raise
         return first_call[len(along) :]
 
-    def _exchange(self, frames: bytes, cpu_s: float, wall_s: float) -> Any:
+    def _exchange(self, frames: bytes, cpu_s: float, wall_s: float, goes_on: bool = False) -> Any:
         child = self._child
         assert child is not None
         try:
-            child.send_frames(frames)
+            if frames:
+                child.send_frames(frames)
             reply = child.receive(
-                cpu_limit_s=cpu_s, wall_limit_s=wall_s, on_attempt=self.attempts.append
+                cpu_limit_s=cpu_s,
+                wall_limit_s=wall_s,
+                on_attempt=self.attempts.append,
+                goes_on=goes_on,
             )
         except CpuLimitReached:
             self.close()
@@ -143,6 +198,23 @@ class SandboxedCandidate:
             # Stopped in the middle of anything; one that raised goes on with its next instance.
             self.close()
         raise CandidateError(failure)
+
+
+def _or_error(do: Callable[..., T], *arguments: Any) -> T | CandidateError:
+    try:
+        return do(*arguments)
+    except CandidateError as error:
+        return error
+
+
+def _that_fit(frames: Sequence[bytes | CandidateError]) -> list[bytes]:
+    """The first frames that an empty socket takes together, and none behind an error."""
+    some: list[bytes] = []
+    for frame in frames:
+        if isinstance(frame, CandidateError) or sum(map(len, some)) + len(frame) > ALONG_BYTES:
+            break
+        some.append(frame)
+    return some or [frame for frame in frames[:1] if isinstance(frame, bytes)]
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

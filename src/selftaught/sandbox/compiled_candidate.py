@@ -4,6 +4,7 @@ It is compiled once, at the first run, and kept for all instances of one evaluat
 process of its own; nothing but the private folder, if the task permits one, is there for the next.
 """
 
+from collections.abc import Sequence
 from typing import Any, AnyStr
 
 from selftaught.errors import TaskError
@@ -46,6 +47,12 @@ class CompiledCandidate:
             f"solution.call({entry_point!r}) calls a function of a Python program; this task "
             "permits a compiler, so its utility uses solution.run(stdin)."
         )
+
+    def call_many(
+        self, entry_point: str, calls: Sequence[tuple[Any, ...]], time_limit_s: float | None = None
+    ) -> list[Any]:
+        """Refused, as `call` is."""
+        return [self.call(entry_point)]
 
     def run(
         self, stdin: AnyStr, args: tuple[str, ...] = (), time_limit_s: float | None = None

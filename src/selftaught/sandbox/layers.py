@@ -9,6 +9,7 @@ From the strongest on, the first set that starts is used:
     (nothing)                           only limits and a separate process: refused unless asked
 """
 
+import functools
 import sys
 from functools import cache
 
@@ -112,10 +113,12 @@ def _try(zygote: Zygote, name: str, body: str) -> Probe:
     attempts: list[Attempt] = []
     try:
         child.send({"op": "load", "source": program, "work": 0, "seed": 0})
-        limits = {"cpu_limit_s": 5.0, "wall_limit_s": 20.0}
-        child.receive(on_attempt=attempts.append, **limits)
+        receive = functools.partial(
+            child.receive, cpu_limit_s=5.0, wall_limit_s=20.0, on_attempt=attempts.append
+        )
+        receive()
         child.send({"op": "call", "entry_point": "attempt", "args": [], "seed": 0})
-        reply = child.receive(on_attempt=attempts.append, **limits)
+        reply = receive()
     except (wire.WireError, wire.EndOfFrames, wire.Overdue, CpuLimitReached) as error:
         evidence = f"the child ended: {type(error).__name__}"
         return Probe(name=name, refused=True, evidence=evidence, told=was_told(attempts))
