@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 SEED   ?= 0
+# Tests mostly wait, for processes and for time: twice as many workers as cores keep these busy.
+TEST_WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 MODEL  ?= mutation
 STORE  ?= selftaught.db
 # A certificate store of the system's own is used where there is one (company proxies).
@@ -43,7 +45,7 @@ run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=na
 	  --repeats 3 --accept better --seed $(SEED) --model $(MODEL) --store $(STORE)
 
 test: dev  ## Run every test
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 check: lint typecheck test  ## Everything that CI runs
 

@@ -209,7 +209,11 @@ class StoreContract:
         max_examples=60,
         deadline=None,
         derandomize=True,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        # Two stores have this test, each with a fixture of its own.
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,
+        ],
     )
     @given(text=st.text(st.characters(exclude_categories=())))
     def test_any_string_is_a_text(self, store: Store, text: str) -> None:
