@@ -101,6 +101,21 @@ def test_of_a_run_that_ended_early_what_is_complete_is_read_back(tmp_path: Path)
     assert report.row.status == "interrupted"
 
 
+def test_trials_are_a_table_of_their_own(tmp_path: Path) -> None:
+    store = str(tmp_path / "runs.db")
+    config = msgspec.structs.replace(
+        CONFIGS["run"], rounds=1, held_out=(), accept="significant", accept_repeats=5
+    )
+    run = start(config, store)
+    with SQLiteStore.open(store, writable=False) as opened:
+        tables = tables_of(recall(opened, run.id), opened)
+    trials = [one.trial for one in run.rounds if one.trial is not None]
+    assert [row[:2] for row in tables["trials"].rows] == [
+        (1, len(trial.differences)) for trial in trials
+    ]
+    assert len(trials) == 1
+
+
 class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -185,7 +185,7 @@ def _curves(run: Run, store: Store, tables: dict[str, Table]) -> Section:
         )
     if run.improvements:
         figures += _improve_curves(run, store)
-    shown = [tables[name] for name in ("rounds", "improvements") if name in tables]
+    shown = [tables[name] for name in ("rounds", "trials", "improvements") if name in tables]
     return Section("How it went", figures=tuple(figures), tables=tuple(shown))
 
 

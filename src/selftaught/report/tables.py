@@ -11,6 +11,7 @@ from selftaught.events import Answered, Attempted, BudgetRefused, Evaluated, Imp
 from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
 from selftaught.runs.result import Run
+from selftaught.statistics import mean
 from selftaught.store.event_store import Store
 from selftaught.transfer import Row
 from selftaught.utility import Outcome, Scored, kind
@@ -77,6 +78,20 @@ def _results(run: Run) -> Iterator[Table]:
                 one.reason,
             )
             for one in run.rounds
+        ),
+    )
+    yield Table(
+        "trials",
+        "Candidates against the improver in force, on fresh instances",
+        _names("round repeats mean evidence needed stop calls responses utility_calls"),
+        tuple(
+            (
+                *(one.number, len(trial.differences), mean(trial.differences), trial.evidence),
+                *(trial.needed, trial.stop),
+                *(trial.spent.calls, trial.spent.responses, trial.spent.utility_calls),
+            )
+            for one in run.rounds
+            if (trial := one.trial) is not None
         ),
     )
     yield _rows("sealed", "The run's own tasks, sealed test instances", run.sealed_rows)

@@ -86,14 +86,14 @@ def strategies_of(exchanges: Sequence[Exchange], initial: str) -> dict[str, str]
         found["best_of_n"] = f"{answers} answers, none of which went into a prompt"
     merged = sum(len(parents) > 1 for parents in seen.parents)
     if merged:
-        found["ensembles"] = f"{merged} prompts held several answers"
+        found["ensembles"] = f"prompts that held several answers: {merged}"
     again = [
         number
         for number in range(1, len(exchanges))
         if seen.is_from_initial[number] and not seen.parents[number] and any(seen.depth[:number])
     ]
     if again:
-        found["restarts"] = f"{len(again)} later prompts began from the initial program again"
+        found["restarts"] = f"prompts that began from the initial program again: {len(again)}"
     levels: dict[int, set[tuple[int, int]]] = {}
     for number, parents in enumerate(seen.parents):
         levels.setdefault(seen.depth[number], set()).update(parents[:1])
