@@ -431,17 +431,34 @@ def test_the_private_folder_of_a_compiled_program_lasts_for_an_evaluation() -> N
 
 
 def test_nothing_is_left_when_a_candidate_is_closed_in_the_middle(in_c: Zygote) -> None:
-    def count() -> int:
+    def programs() -> set[str]:
         names = [path / "comm" for path in Path("/proc").glob("[0-9]*")]
-        return sum(1 for name in names if name.exists() and _read(name) == "program\n")
+        return {name.parent.name for name in names if _read(name) == "program\n"}
 
-    before = count()
+    def mine() -> set[str]:
+        """Programs below the zygote: other tests run some at the same time."""
+        below = _descendants(in_c._process.pid)
+        return {name for name in programs() if int(name) in below}
+
+    assert not mine()
     source = "#include <unistd.h>\nint main(void) { close(1); close(2); for (;;) pause(); }\n"
     candidate = CompiledCandidate(in_c, source, Limits(time_s=1.0, wall_s=1.0))
     with pytest.raises(CandidateError):
         candidate.run("")
-    assert count() == before
+    assert not mine()
     candidate.close()
+
+
+def _descendants(pid: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        fields = _read(entry).rpartition(")")[2].split()
+        if fields:
+            parents[int(entry.parent.name)] = int(fields[1])
+    found = {pid}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def _read(path: Path) -> str:

@@ -320,7 +320,12 @@ class Zygote:
         if len(descriptors) != 2:
             raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
         connection = socket.socket(fileno=descriptors[0])
-        return Child(self, json.loads(packet)["pid"], connection, descriptors[1])
+        try:
+            return Child(self, json.loads(packet)["pid"], connection, descriptors[1])
+        except BaseException:
+            connection.close()
+            os.close(descriptors[1])
+            raise
 
     def reap(self, pid: int) -> int:
         """Wait for a killed child and return its exit code.
