@@ -1,15 +1,16 @@
 """What a store is: a Protocol, a row of its list of runs, and the hash that names a text."""
 
 import hashlib
-import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
 
-from selftaught.errors import UsageError
+from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
+from selftaught.store.record import decode_config
 
 LATEST = "latest"
 
@@ -139,12 +140,47 @@ def run_row(
         id=run,
         created_at=created_at,
         command=command,
-        config=json.loads(config),
+        config=decode_config(config),
         status=status or "" if ended else "unfinished",
         reason=reason or "" if ended else "",
         ended_at=marked_at if ended else None,
         events=events,
     )
+
+
+def unknown_run(run: str, path: str) -> StoreError:
+    """What a store says of a run that it does not hold."""
+    return StoreError(
+        f"There is no run {run!r} in {path!r}: new_run() makes one, and resolve() finds "
+        "one by the beginning of its id."
+    )
+
+
+def unknown_text(text_hash: str, path: str) -> StoreError:
+    """What a store says of a text that it does not hold."""
+    return StoreError(
+        f"The store {path!r} holds no text {text_hash!r}: the hash is mistyped, or "
+        "of another store."
+    )
+
+
+def closed_store(path: str) -> StoreError:
+    """What a store says after `close`."""
+    return StoreError(f"The store {path!r} has been closed: open it again.")
+
+
+def read_only_store(path: str) -> StoreError:
+    """What a store that was opened for reading says to a writer."""
+    return StoreError(f"The store {path!r} is open for reading only: open it with writable=True.")
+
+
+def require_process(pid: int, path: str) -> None:
+    """Raise StoreError in a process forked from the one that opened a store."""
+    if os.getpid() != pid:
+        raise StoreError(
+            f"The store {path!r} was opened by process {pid} and cannot be used "
+            "in a process forked from it: open it again there."
+        )
 
 
 def meant_run(run_prefix: str, ids: Sequence[str], path: str) -> str:

@@ -13,7 +13,17 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
-from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
+from selftaught.store.event_store import (
+    RunRow,
+    closed_store,
+    meant_run,
+    read_only_store,
+    require_process,
+    run_row,
+    text_hash,
+    unknown_run,
+    unknown_text,
+)
 from selftaught.store.postgres_check import problems
 from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
 from selftaught.store.record import decode_event, encode_config, encode_event, printable
@@ -147,7 +157,7 @@ class PostgresStore:
                 (column_text(run),),
             ).fetchone()
             if known is None:
-                raise self._unknown(run)
+                raise unknown_run(run, self.path)
             self._take(connection, run)
             seq: int = (known[0] or 0) + 1
             # In one order everywhere: two writers that share texts never wait for each other.
@@ -174,10 +184,7 @@ class PostgresStore:
                 "SELECT text FROM texts WHERE hash = %s", (column_text(text_hash),)
             ).fetchone()
         if row is None:
-            raise StoreError(
-                f"The store {self.path!r} holds no text {text_hash!r}: the hash is mistyped, or "
-                "of another store."
-            )
+            raise unknown_text(text_hash, self.path)
         return bytes(row[0]).decode("utf-8", "surrogatepass")
 
     def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
@@ -197,7 +204,7 @@ class PostgresStore:
         with self._reading() as connection:
             known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (column_text(run),))
             if known.fetchone() is None:
-                raise self._unknown(run)
+                raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
 
     def runs(self) -> list[RunRow]:
@@ -277,24 +284,14 @@ class PostgresStore:
                 return
             after = rows[-1][0]
 
-    def _unknown(self, run: str) -> StoreError:
-        return StoreError(
-            f"There is no run {run!r} in {self.path!r}: new_run() makes one, and resolve() finds "
-            "one by the beginning of its id."
-        )
-
     @contextmanager
     def _reading(self) -> "Iterator[psycopg.Connection[Any]]":
         import psycopg
 
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"The store {self.path!r} was opened by process {self._pid} and cannot be used "
-                "in a process forked from it: open it again there."
-            )
+        require_process(self._pid, self.path)
         with self._lock:
             if self._connection is None:
-                raise StoreError(f"The store {self.path!r} has been closed: open it again.")
+                raise closed_store(self.path)
             try:
                 yield self._connection
             except psycopg.OperationalError as error:
@@ -310,9 +307,7 @@ class PostgresStore:
     @contextmanager
     def _transaction(self) -> "Iterator[psycopg.Connection[Any]]":
         if not self._writable:
-            raise StoreError(
-                f"The store {self.path!r} is open for reading only: open it with writable=True."
-            )
+            raise read_only_store(self.path)
         with self._reading() as connection, connection.transaction():
             yield connection
 

@@ -13,7 +13,17 @@ from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
 from selftaught.store.connection import connect_reader, connect_writer, explained
-from selftaught.store.event_store import RunRow, meant_run, run_row, text_hash
+from selftaught.store.event_store import (
+    RunRow,
+    closed_store,
+    meant_run,
+    read_only_store,
+    require_process,
+    run_row,
+    text_hash,
+    unknown_run,
+    unknown_text,
+)
 from selftaught.store.integrity import problems
 from selftaught.store.record import (
     decode_event,
@@ -122,7 +132,7 @@ class SQLiteStore:
                 "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = ?", (run,)
             ).fetchone()
             if known is None:
-                raise self._unknown(run)
+                raise unknown_run(run, self.path)
             seq: int = (known[0] or 0) + 1
             for row in rows:
                 connection.execute(_PUT_TEXT, row)
@@ -146,10 +156,7 @@ class SQLiteStore:
                 "SELECT text FROM texts WHERE hash = ?", (printable(text_hash),)
             ).fetchone()
         if row is None:
-            raise StoreError(
-                f"The store {self.path!r} holds no text {text_hash!r}: the hash is mistyped, or "
-                "of another store."
-            )
+            raise unknown_text(text_hash, self.path)
         return text_from_column(row[0])
 
     def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
@@ -172,7 +179,7 @@ class SQLiteStore:
         """
         with self._reading() as connection:
             if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is None:
-                raise self._unknown(run)
+                raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
 
     def runs(self) -> list[RunRow]:
@@ -254,31 +261,19 @@ class SQLiteStore:
                 return
             after = rows[-1][0]
 
-    def _unknown(self, run: str) -> StoreError:
-        return StoreError(
-            f"There is no run {run!r} in {self.path!r}: new_run() makes one, and resolve() finds "
-            "one by the beginning of its id."
-        )
-
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"The store {self.path!r} was opened by process {self._pid} and cannot be used "
-                "in a process forked from it: open it again there."
-            )
+        require_process(self._pid, self.path)
         with self._lock:
             if self._connection is None:
-                raise StoreError(f"The store {self.path!r} has been closed: open it again.")
+                raise closed_store(self.path)
             with explained(self.path):
                 yield self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if self._writer_lock is None:
-            raise StoreError(
-                f"The store {self.path!r} is open for reading only: open it with writable=True."
-            )
+            raise read_only_store(self.path)
         with self._reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
