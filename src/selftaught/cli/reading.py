@@ -1,10 +1,8 @@
 """The commands that read what was recorded: show, export, record."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import msgspec
 import typer
@@ -12,6 +10,7 @@ from rich.table import Table
 
 import selftaught.cli.options as options
 from selftaught.cli import money, screen, trials
+from selftaught.cli.new_files import new_file
 from selftaught.errors import SelftaughtError
 from selftaught.history import History, export_program, export_suffix, read_history
 from selftaught.models.recording import recording_of, write_recording
@@ -93,7 +92,7 @@ def export_command(
                 f"FILE must end in {suffix}, so that it can be used again: {file!r}."
             )
         text = redacted(export_program(opened, run, round_))
-    with _new_file(file, force) as out:
+    with new_file(file, force) as out:
         out.write(text.encode())
     if json:
         screen.print_json({"file": file, "characters": len(text)})
@@ -116,24 +115,13 @@ def record_command(
         raise SelftaughtError(f"FILE must end in .jsonl, so that it can be replayed: {file!r}.")
     with open_store(store, writable=False) as opened:
         recording = recording_of(opened, opened.resolve(run))
-    with _new_file(file, force) as out:
+    with new_file(file, force) as out:
         write_recording(recording, out)
     count, header = len(recording.exchanges), recording.header
     if json:
         screen.print_json({"file": file, "exchanges": count, "run": header.run})
     else:
         screen.out.print(f"{count} exchanges of run {header.run} written to {file}.", markup=False)
-
-
-@contextmanager
-def _new_file(file: str, force: bool) -> Iterator[BinaryIO]:
-    try:
-        with Path(file).open("wb" if force else "xb") as out:
-            yield out
-    except FileExistsError as error:
-        raise SelftaughtError(f"{file} exists; --force overwrites it.") from error
-    except OSError as error:
-        raise SelftaughtError(f"{file} cannot be written: {error}.") from error
 
 
 def _print_history(history: History) -> None:

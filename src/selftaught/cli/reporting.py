@@ -7,7 +7,8 @@ import typer
 
 import selftaught.cli.options as options
 from selftaught.cli import screen
-from selftaught.errors import SelftaughtError, UsageError
+from selftaught.cli.new_files import new_file
+from selftaught.errors import UsageError
 from selftaught.store.event_store import Store
 from selftaught.store.opening import open_store
 
@@ -40,13 +41,8 @@ def report_command(
         raise UsageError("The page holds every table; --table is for .csv, .parquet and .tex.")
     with open_store(store, writable=False) as opened:
         content = _page(opened, run) if ending == ".html" else _table(opened, run, table, file)
-    try:
-        with Path(file).open("wb" if force else "xb") as out:
-            out.write(content)
-    except FileExistsError as error:
-        raise SelftaughtError(f"{file} exists; --force overwrites it.") from error
-    except OSError as error:
-        raise SelftaughtError(f"{file} cannot be written: {error}.") from error
+    with new_file(file, force) as out:
+        out.write(content)
     if json:
         screen.print_json({"file": file, "bytes": len(content)})
     else:

@@ -14,7 +14,7 @@ from selftaught.meta_utility import job_key
 from selftaught.report.figures import Interval, Point, Series, interval_chart, line_chart
 from selftaught.report.lineage import lineage_figure
 from selftaught.report.tables import Table, tables_of
-from selftaught.runs.config import is_mutation
+from selftaught.runs.config import RunConfig, is_mutation
 from selftaught.runs.recall import recall
 from selftaught.runs.result import Run
 from selftaught.solution import Solution
@@ -69,6 +69,8 @@ class Report(msgspec.Struct, frozen=True):
         sections: in reading order.
         facts: names and values needed to judge and to repeat the run.
         is_mutation: proposals were random mutations, which the page says at its top.
+        config: what the run was a function of.
+        tables: all tables of the run, those too that the page does not print.
     """
 
     title: str
@@ -77,6 +79,8 @@ class Report(msgspec.Struct, frozen=True):
     sections: tuple[Section, ...]
     facts: tuple[tuple[str, str], ...]
     is_mutation: bool
+    config: RunConfig
+    tables: dict[str, Table]
 
 
 def gather(store: Store, run_id: str) -> Report:
@@ -112,6 +116,8 @@ def gather(store: Store, run_id: str) -> Report:
         sections=tuple(s for s in sections if s.figures or s.tables or s.programs or s.sentences),
         facts=tuple(_facts(run, row)),
         is_mutation=is_mutation(config),
+        config=config,
+        tables=tables,
     )
 
 

@@ -12,8 +12,7 @@ from selftaught.errors import SelftaughtError, UsageError
 from selftaught.report.content import gather
 from selftaught.report.html import html_text
 from selftaught.report.table_files import csv_bytes
-from selftaught.report.tables import Table, tables_of
-from selftaught.runs.recall import recall
+from selftaught.report.tables import Table
 from selftaught.store.event_store import Store
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ def export_to_mlflow(store: Store, run_id: str, uri: str, experiment: str) -> st
         raise UsageError("MLflow is not installed: pip install 'selftaught[mlflow]'.") from error
     run_id = store.resolve(run_id)
     report = gather(store, run_id)
-    recalled = recall(store, run_id)
-    tables = tables_of(recalled, store)
     try:
         client = MlflowClient(tracking_uri=uri)
         where = client.get_experiment_by_name(experiment)
@@ -71,9 +68,9 @@ def export_to_mlflow(store: Store, run_id: str, uri: str, experiment: str) -> st
             run_name=run_id,
             tags={RUN_TAG: run_id, "selftaught.command": report.row.command},
         ).info.run_id
-        for name, value in msgspec.to_builtins(recalled.config).items():
+        for name, value in msgspec.to_builtins(report.config).items():
             client.log_param(there, name, str(value)[:_PARAM_CHARS])
-        for name, table in tables.items():
+        for name, table in report.tables.items():
             if name in _METRIC_TABLES:
                 _log_metrics(client, there, table)
             client.log_text(there, csv_bytes(table).decode(), f"tables/{name}.csv")
