@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_toy
+from process_tree import below, processes
 
 RUN = ["run", "./toy", "--rounds", "2", "--calls", "2", "--responses", "3", "--held-out", "none",
        "--slots", "2", "--json"]  # fmt: skip
@@ -51,30 +52,6 @@ def result(document: str) -> object:
 
 def keys(log: Path) -> list[str]:
     return [json.loads(line)["idempotency_key"] for line in log.read_text().splitlines()]
-
-
-def processes() -> dict[str, int]:
-    """Each process by its id and the time it started, so that no other is taken for it."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        # A zombie has ended.
-        if fields[0] != "Z":
-            found[f"{entry.parent.name} {fields[19]}"] = int(fields[1])
-    return found
-
-
-def below(pid: int) -> set[str]:
-    """The processes that a process has started, and those that these have."""
-    parents = processes()
-    ids, found = {pid}, set[str]()
-    while more := {one for one, parent in parents.items() if parent in ids} - found:
-        found |= more
-        ids |= {int(one.split()[0]) for one in more}
-    return found
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_toy
+from process_tree import below
 
 from selftaught import permissions
 from selftaught.errors import TaskError
@@ -437,8 +438,8 @@ def test_nothing_is_left_when_a_candidate_is_closed_in_the_middle(in_c: Zygote) 
 
     def mine() -> set[str]:
         """Programs below the zygote: other tests run some at the same time."""
-        below = _descendants(in_c._process.pid)
-        return {name for name in programs() if int(name) in below}
+        started = {one.split()[0] for one in below(in_c._process.pid)}
+        return programs() & started
 
     assert not mine()
     source = "#include <unistd.h>\nint main(void) { close(1); close(2); for (;;) pause(); }\n"
@@ -447,18 +448,6 @@ def test_nothing_is_left_when_a_candidate_is_closed_in_the_middle(in_c: Zygote) 
         candidate.run("")
     assert not mine()
     candidate.close()
-
-
-def _descendants(pid: int) -> set[int]:
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        fields = _read(entry).rpartition(")")[2].split()
-        if fields:
-            parents[int(entry.parent.name)] = int(fields[1])
-    found = {pid}
-    while more := {one for one, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def _read(path: Path) -> str:
