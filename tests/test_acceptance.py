@@ -21,6 +21,7 @@ from selftaught.history import read_history, spent_by_round
 from selftaught.meta_utility import SEALED, TRANSFER, VALIDATION
 from selftaught.pool import ImproveJob
 from selftaught.runs.launch import resume, start
+from selftaught.store import queries
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.task import Task
 from selftaught.utility import Failed, Outcome, Returned, TimedOut
@@ -249,7 +250,7 @@ def test_what_a_trial_cost_stands_beside_what_the_search_cost(whole: tuple[objec
     assert history.rounds[1].trial.calls == run.rounds[1].trial.spent.calls  # type: ignore[attr-defined]
 
 
-def test_the_search_of_a_round_ends_with_it() -> None:
+def test_the_search_of_a_round_ends_with_it(tmp_path: Path) -> None:
     def improved(job: str, calls: int) -> Improved:
         return Improved(
             job=job, improver="i", initial="s", target="t",
@@ -259,14 +260,16 @@ def test_the_search_of_a_round_ends_with_it() -> None:
     def ended(number: int) -> RoundEnded:
         return RoundEnded(round=number, candidate=None, improver="i", accepted=False, reason="")
 
-    found = spent_by_round(
-        [
+    with SQLiteStore.open(tmp_path / "s.db", writable=True) as store:
+        run = store.new_run({}, "run")
+        for event in (
             improved("validation/a/t/0", 1), improved("sealed/a/t/0", 9), ended(0),
             improved("round/1", 4), improved("validation/b/t/0", 2), improved("round/1", 4),
             improved("accept-1/b/t/0", 50), ended(1), ended(1),
             improved("transfer/b/t/0", 7), ended(2),
-        ]
-    )  # fmt: skip
+        ):  # fmt: skip
+            store.append(run, event)
+        found = spent_by_round(queries.rounds(store, run), queries.applications(store, run))
     assert found == {
         0: Spent(calls=1, utility_calls=2),
         1: Spent(calls=6, utility_calls=2),

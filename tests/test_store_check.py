@@ -56,7 +56,7 @@ def test_check_reports_a_damaged_page_instead_of_failing(path: Path) -> None:
         for i in range(400):
             store.append_with_texts(run, evaluated(f"s{i}"), [f"text {i} " * 100])
     content = bytearray(path.read_bytes())
-    page = len(content) // 2 // 4096 * 4096
+    page = content.index(b"text 200 " * 50) // 4096 * 4096
     content[page : page + 4096] = b"\xa5" * 4096
     path.write_bytes(content)
     with SQLiteStore.open(path, writable=False) as store:

@@ -1,37 +1,29 @@
 """What a recorded run says: its rounds, its spending, its failures, its best program."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from selftaught.budget import Budget, Spent
 from selftaught.errors import SelftaughtError
 from selftaught.events import (
-    Answered,
-    AnyEvent,
-    Attempted,
-    Audited,
-    BudgetRefused,
     CandidateTried,
     Evaluated,
     Improved,
-    MetaEvaluated,
-    Rejected,
     RoundEnded,
     RunEnded,
     Speculated,
+    evaluation_key,
 )
 from selftaught.improvement import PHASE
 from selftaught.meta_utility import SEALED, VALIDATION
 from selftaught.permissions import SOURCE_SUFFIXES
 from selftaught.runs.config import RunConfig, config_of
-from selftaught.solution import check_program
+from selftaught.solution import Solution, check_program
+from selftaught.store import queries
 from selftaught.store.event_store import RunRow, Store
 from selftaught.task import Task
-from selftaught.utility import Outcome, Returned, Scored, kind
-
-SPENT_ON = ("improved", "round_ended")
+from selftaught.utility import Outcome, Returned, Scored
 
 
 class RoundView(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,81 +98,81 @@ def read_history(store: Store, run_id: str) -> History:
         StoreError: no such run.
     """
     run_id = store.resolve(run_id)
-    (row,) = [row for row in store.runs() if row.id == run_id]
-    history = History(row=row, config=config_of(store, run_id))
-    sources: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    endings: Counter[str] = Counter()
-    attempts: Counter[str] = Counter()
-    refusals: Counter[str] = Counter()
-    audited: Counter[str] = Counter()
-    measured: dict[tuple[str, str], Outcome] = {}
-    rounds: dict[int, RoundEnded] = {}
-    trials: dict[int, CandidateTried] = {}
-    for _, _, event in store.events(run_id):
-        match event:
-            case Answered():
-                sources[event.source] += 1
-                if event.source != "live":
-                    continue
-                history.calls += 1
-                history.responses += len(event.texts)
-                history.prompt_tokens += event.prompt_tokens
-                history.completion_tokens += event.completion_tokens
-                history.cached_tokens += event.cached_tokens
-                history.reasoning_tokens += event.reasoning_tokens
-                history.dollars += event.dollars or 0.0
-                history.unpriced_calls += event.dollars is None
-                history.model_seconds += event.seconds
-            case Rejected():
-                history.rejections += 1
-            case Evaluated():
-                history.scored += 1
-                outcomes[kind(event.outcome)] += 1
-            case Improved():
-                endings["unchanged" if event.unchanged else kind(event.outcome)] += 1
-                if event.job.startswith(f"{PHASE}/"):
-                    history.improvements.append(event)
-            case Attempted():
-                attempts[event.what] += 1
-            case BudgetRefused():
-                refusals[event.limit] += event.times
-            case MetaEvaluated():
-                measured[event.improver, event.split] = event.outcome
-            case CandidateTried():
-                trials[event.round] = event
-            case RunEnded():
-                history.speculated = _sum(history.speculated, event.speculated)
-            case Audited():
-                for name in event.kinds:
-                    audited[name] += sum(event.generations.values())
-            case RoundEnded():
-                rounds[event.round] = event
-            case _:
-                pass
-    history.sources = dict(sources)
-    history.outcomes, history.endings = dict(outcomes), dict(endings)
-    history.attempts, history.refusals = dict(attempts), dict(refusals)
-    searches = spent_by_round(event for _, _, event in store.events(run_id, SPENT_ON))
-    history.audited = dict(audited)
-    history.rounds = [
+    history = History(row=store.run(run_id), config=config_of(store, run_id))
+    for total in queries.totals_of(store, run_id):
+        _count(history, total)
+    for _, _, event in store.events(run_id, ("run_ended",)):
+        if isinstance(event, RunEnded):
+            history.speculated = _sum(history.speculated, event.speculated)
+    history.improvements = queries.improvements(store, run_id, PHASE)
+    history.rounds = _rounds(store, run_id)
+    return history
+
+
+def _count(history: History, total: queries.Total) -> None:
+    """Enter the events of one kind and label."""
+    match total.kind:
+        case "answered":
+            history.sources[total.label] = total.events
+            if total.label == "live":
+                history.calls = total.events
+                history.responses = total.responses
+                history.prompt_tokens = total.prompt_tokens
+                history.completion_tokens = total.completion_tokens
+                history.cached_tokens = total.cached_tokens
+                history.reasoning_tokens = total.reasoning_tokens
+                history.dollars = total.dollars
+                history.unpriced_calls = total.unpriced_calls
+                history.model_seconds = total.seconds
+        case "rejected":
+            history.rejections = total.events
+        case "evaluated":
+            history.scored += total.events
+            history.outcomes[total.label] = total.events
+        case "improved":
+            history.endings[total.label] = total.events
+        case "attempted":
+            history.attempts[total.label] = total.events
+        case "budget_refused":
+            history.refusals[total.label] = total.times
+        case "audited":
+            history.audited[total.label] = total.times
+        case _:
+            pass
+
+
+def _rounds(store: Store, run_id: str) -> list[RoundView]:
+    ended = queries.rounds(store, run_id)
+    searches = spent_by_round(ended, queries.applications(store, run_id))
+    trials = {
+        event.round: event
+        for _, _, event in store.events(run_id, ("candidate_tried",))
+        if isinstance(event, CandidateTried)
+    }
+
+    def measured(improver: str, split: str) -> Outcome | None:
+        event = queries.meta_utility(store, run_id, improver, split)
+        return None if event is None else event.outcome
+
+    return [
         RoundView(
             number=one.round,
             candidate=one.candidate,
             improver=one.improver,
             accepted=one.accepted,
             reason=one.reason,
-            validation=measured.get((one.improver, VALIDATION.name)),
-            sealed=measured.get((one.improver, SEALED.name)),
-            search=searches.get(one.round, Spent()),
+            validation=measured(one.improver, VALIDATION.name),
+            sealed=measured(one.improver, SEALED.name),
+            search=searches[one.round],
             trial=trials.get(one.round),
         )
-        for _, one in sorted(rounds.items())
+        for one in sorted(ended, key=lambda one: one.round)
     ]
-    return history
 
 
-def spent_by_round(events: Iterable[AnyEvent]) -> dict[int, Spent]:
+def spent_by_round(
+    ended: Sequence[RoundEnded], applications: Iterable[queries.Application]
+) -> dict[int, Spent]:
     """What each round spent to find its candidate.
 
     That is the improver on itself, and on tasks every improver whose meta-utility was asked for.
@@ -188,26 +180,19 @@ def spent_by_round(events: Iterable[AnyEvent]) -> dict[int, Spent]:
     are scores of task programs: those of a meta-utility are what it consists of.
 
     Args:
-        events: of one run, in order, of the kinds SPENT_ON at least.
+        ended: the rounds of a run in the order of their ends.
+        applications: of the same run.
     """
-    found: dict[int, Spent] = {}
-    under_way: dict[str, Spent] = {}
-    for event in events:
-        match event:
-            case Improved() if event.job.partition("/")[0] in ("round", VALIDATION.name):
-                on_task = event.job.startswith(VALIDATION.name)
-                # A job that was killed and ran again counts once.
-                under_way[event.job] = Spent(
-                    calls=event.calls,
-                    responses=event.responses,
-                    utility_calls=event.utility_calls if on_task else 0,
-                )
-            case RoundEnded():
-                found.setdefault(event.round, sum(under_way.values(), Spent()))
-                under_way = {}
-            case _:
-                pass
-    return found
+    found = [Spent() for _ in ended]
+    for one in applications:
+        on_task = one.phase == VALIDATION.name
+        if one.rounds_ended < len(ended) and (on_task or one.phase == "round"):
+            found[one.rounds_ended] += Spent(
+                calls=one.calls,
+                responses=one.responses,
+                utility_calls=one.utility_calls if on_task else 0,
+            )
+    return {one.round: spent for one, spent in zip(ended, found, strict=True)}
 
 
 def _sum(one: Speculated, other: Speculated) -> Speculated:
@@ -301,20 +286,23 @@ def improver_of_round(store: Store, history: History, round_: int | None) -> tup
 
 def _best_program(store: Store, history: History) -> tuple[str, list[str]]:
     task = Task.load(history.config.tasks[0])
-    scores: dict[str, dict[str, Outcome]] = {}
-    for _, _, event in store.events(history.row.id, kinds=("evaluated",)):
-        if isinstance(event, Evaluated) and event.repeat == 0:
-            scores.setdefault(event.solution, {})[event.split] = event.outcome
+    # As it was when it was scored, whatever it is now.
+    digest = history.config.digests.get(task.name, task.digest)
+
+    def score(program: Solution, split: str) -> Outcome | None:
+        key = evaluation_key(f"{task.name}@{digest}", split, 0, program.hash)
+        event = store.find(history.row.id, "evaluated", key)
+        return event.outcome if isinstance(event, Evaluated) else None
+
     found: list[tuple[float, str, Outcome | None]] = []
     for one in history.improvements:
         if isinstance(one.outcome, Returned):
             program = task.initial.rewritten(one.outcome.source)
             if task.language == "python":
                 check_program(program.source, program.entry_point, "the program")
-            by_split = scores.get(program.hash, {})
-            validation = by_split.get("val")
+            validation = score(program, "val")
             if isinstance(validation, Scored):
-                found.append((validation.value, program.source, by_split.get("test")))
+                found.append((validation.value, program.source, score(program, "test")))
     if not found:
         raise SelftaughtError(f"Run {history.row.id} found no program that can be exported.")
     value, source, sealed = max(found, key=lambda one: one[0])

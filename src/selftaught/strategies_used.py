@@ -1,14 +1,13 @@
 """Which strategies the improvers of a recorded run use, by their texts and by their requests."""
 
-from collections import Counter
 from collections.abc import Collection
 
 import msgspec
 
-from selftaught.events import Answered, Improved
 from selftaught.history import History
 from selftaught.improver import ENTRY_POINT
 from selftaught.solution import Solution
+from selftaught.store import queries
 from selftaught.store.event_store import Store
 from selftaught.strategies.classify import Found, strategies_in
 from selftaught.strategies.trace import Exchange, strategies_of
@@ -64,30 +63,35 @@ def strategies_seen(
         run_id: its full id.
         improvers: hashes of their texts; of each the first few recorded jobs are looked at.
     """
-    jobs: dict[str, Improved] = {}
-    taken: Counter[str] = Counter()
-    for _, _, event in store.events(run_id, kinds=("improved",)):
-        if isinstance(event, Improved) and event.improver in improvers:
-            taken[event.improver] += 1
-            if taken[event.improver] <= _JOBS_LOOKED_AT:
-                jobs[event.job] = event
-    exchanges: dict[str, list[Exchange]] = {job: [] for job in jobs}
-    for _, _, event in store.events(run_id, kinds=("answered",)):
-        if isinstance(event, Answered) and event.job in exchanges:
-            exchanges[event.job].append(
-                Exchange(
-                    expertise=event.expertise,
-                    message=store.text(event.message),
-                    temperature=event.temperature,
-                    answers=tuple(map(store.text, event.texts)),
-                )
-            )
+    begun: dict[str, list[int]] = {}
+    for one in queries.rounds(store, run_id):
+        begun.setdefault(one.improver, []).append(one.round + 1)
+    jobs = [
+        job
+        for improver in improvers
+        for job in queries.jobs_of(
+            store, run_id, improver, begun.get(improver, ()), _JOBS_LOOKED_AT
+        )
+    ]
     seen: dict[str, dict[str, str]] = {improver: {} for improver in improvers}
-    for job, asked in exchanges.items():
-        for name, evidence in strategies_of(asked, store.text(jobs[job].initial)).items():
-            seen[jobs[job].improver].setdefault(name, evidence)
+    for job in jobs:
+        asked = _exchanges(store, run_id, job.job)
+        for name, evidence in strategies_of(asked, store.text(job.initial)).items():
+            seen[job.improver].setdefault(name, evidence)
     for found in seen.values():
         # A job whose first answers were of no use, or whose budget was one call, shows no more.
         if "refinement" in found:
             found.pop("best_of_n", None)
     return seen
+
+
+def _exchanges(store: Store, run_id: str, job: str) -> list[Exchange]:
+    return [
+        Exchange(
+            expertise=event.expertise,
+            message=store.text(event.message),
+            temperature=event.temperature,
+            answers=store.texts(event.texts),
+        )
+        for event in queries.exchanges(store, run_id, job)
+    ]

@@ -51,7 +51,7 @@ def show_command(
             screen.out.print(table if rows else f"{store} holds no runs yet.")
             return
         if costs:
-            money.print_costs(read_costs(opened, run), json)
+            money.print_costs(read_costs(opened, run, with_calls=json), json)
             return
         history = read_history(opened, run)
         strategies = strategies_used(opened, history)

@@ -136,7 +136,7 @@ def recording_of(store: Store, run: str) -> Recording:
             found[exchange.key] = exchange
     if not found:
         raise ModelError(f"Run {run} asked its model nothing, so there is nothing to repeat.")
-    (row,) = [row for row in store.runs() if row.id == run]
+    row = store.run(run)
     return Recording(header=_header(row, len(found)), exchanges=found)
 
 

@@ -94,7 +94,7 @@ def gather(store: Store, run_id: str) -> Report:
         SelftaughtError: no such run, or a task that has changed since.
     """
     run_id = store.resolve(run_id)
-    (row,) = [row for row in store.runs() if row.id == run_id]
+    row = store.run(run_id)
     run = recall(store, run_id)
     tables = tables_of(run, store)
     sections = [

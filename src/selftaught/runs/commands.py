@@ -18,7 +18,7 @@ from selftaught.events import (
     CandidateTried,
     RoundEnded,
 )
-from selftaught.history import SPENT_ON, spent_by_round
+from selftaught.history import spent_by_round
 from selftaught.improver import ENTRY_POINT
 from selftaught.meta_utility import SEALED
 from selftaught.models.broker import Broker
@@ -60,7 +60,7 @@ def stop_rounds(
                 reason=one.reason,
             )
         )
-        result.searches = spent_by_round(journal.events(SPENT_ON))
+        result.searches = spent_by_round(journal.rounds(), journal.applications())
         execution.watch.on_round(one)
 
     seed_improver = Solution(config.improvers[0][1], ENTRY_POINT)

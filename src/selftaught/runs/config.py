@@ -181,12 +181,9 @@ def config_of(store: Store, run_id: str) -> RunConfig:
     Raises:
         StoreError: no such run, or one written by another version of selftaught.
     """
-    for row in store.runs():
-        if row.id == run_id:
-            try:
-                return msgspec.convert(row.config, RunConfig)
-            except msgspec.ValidationError as error:
-                raise StoreError(
-                    f"Run {run_id} was recorded by another version of selftaught: {error}."
-                ) from error
-    raise StoreError(f"The store holds no run {run_id!r}.")
+    try:
+        return msgspec.convert(store.run(run_id).config, RunConfig)
+    except msgspec.ValidationError as error:
+        raise StoreError(
+            f"Run {run_id} was recorded by another version of selftaught: {error}."
+        ) from error

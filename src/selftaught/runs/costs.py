@@ -1,7 +1,7 @@
 """What a recorded run cost: by call, model, phase, improver and round.
 
-`v_costs` gives the same in SQL (docs/reference/store.md); this reads the events, so that a store
-of an older version, which lacks the view, can be asked too.
+Sums come from the running totals of the store, calls from the events. The view `v_costs` gives the
+same in SQL (docs/reference/store.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from selftaught.events import Answered, RoundEnded, Unanswered
 from selftaught.improver import ENTRY_POINT, improver_names, load_improver
 from selftaught.runs.config import RunConfig, config_of
 from selftaught.solution import Solution
+from selftaught.store import queries
 from selftaught.store.event_store import Store
 
 ROUND = "round"
@@ -86,60 +87,71 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...]
 
 
-def read_costs(store: Store, run_id: str) -> Costs:
+def read_costs(store: Store, run_id: str, *, with_calls: bool = True) -> Costs:
     """Read what a run cost, by id, unique beginning of an id, or `latest`.
+
+    Args:
+        store: where the run is.
+        run_id: as typed.
+        with_calls: list every call; without, it takes no longer for a longer run.
 
     Raises:
         StoreError: no such run.
     """
     run_id = store.resolve(run_id)
     config = config_of(store, run_id)
-    calls = tuple(_calls(store, run_id))
-    answered = [call for call in calls if call.answered]
+    ended = queries.rounds(store, run_id)
+    in_force = {one.round: one.improver for one in ended}
+    spent = queries.spending(store, run_id)
     names = _names(config)
 
-    def called(hash_: str) -> str:
+    def round_of(one: queries.Spending) -> str:
+        if one.rounds_ended < len(ended):
+            return f"round {ended[one.rounds_ended].round}"
+        return AFTERWARDS
+
+    def improver_of(one: queries.Spending) -> str:
+        hash_ = one.subject
+        if one.phase == ROUND:
+            hash_ = in_force.get(int(one.subject) - 1, "")
         return f"{hash_[:8]} {names.get(hash_, '')}".strip() or "unknown"
 
     return Costs(
         run=run_id,
-        total=total("all", calls),
-        by_model=_grouped(answered, lambda call: call.model),
-        by_phase=_grouped(calls, lambda call: call.phase),
-        by_improver=_grouped(calls, lambda call: called(call.improver)),
-        by_round=_grouped(
-            calls, lambda call: AFTERWARDS if call.round is None else f"round {call.round}"
-        )
-        if config.command == "run"
-        else (),
-        calls=calls,
+        total=_total("all", spent),
+        by_model=_grouped([one for one in spent if one.calls], lambda one: one.model),
+        by_phase=_grouped(spent, lambda one: one.phase),
+        by_improver=_grouped(spent, improver_of),
+        by_round=_grouped(spent, round_of) if config.command == "run" else (),
+        calls=tuple(_calls(store, run_id)) if with_calls else (),
     )
 
 
-def total(name: str, calls: Iterable[Call]) -> Cost:
-    """Sum calls up under a name."""
-    calls = list(calls)
+def _total(name: str, spent: Iterable[queries.Spending]) -> Cost:
+    spent = list(spent)
     return Cost(
         name=name,
-        calls=sum(call.answered for call in calls),
-        responses=sum(call.responses for call in calls),
-        prompt_tokens=sum(call.prompt_tokens for call in calls),
-        cached_tokens=sum(call.cached_tokens for call in calls),
-        completion_tokens=sum(call.completion_tokens for call in calls),
-        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
-        dollars=sum(call.dollars or 0.0 for call in calls),
-        unpriced_calls=sum(call.answered and call.dollars is None for call in calls),
-        lost_tokens=sum(call.lost_tokens for call in calls),
-        lost_dollars=sum(call.lost_dollars for call in calls),
-        seconds=sum(call.seconds for call in calls),
+        calls=sum(one.calls for one in spent),
+        responses=sum(one.responses for one in spent),
+        prompt_tokens=sum(one.prompt_tokens for one in spent),
+        cached_tokens=sum(one.cached_tokens for one in spent),
+        completion_tokens=sum(one.completion_tokens for one in spent),
+        reasoning_tokens=sum(one.reasoning_tokens for one in spent),
+        dollars=sum(one.dollars for one in spent),
+        unpriced_calls=sum(one.unpriced_calls for one in spent),
+        lost_tokens=sum(one.lost_tokens for one in spent),
+        lost_dollars=sum(one.lost_dollars for one in spent),
+        seconds=sum(one.seconds for one in spent),
     )
 
 
-def _grouped(calls: Iterable[Call], group: Callable[[Call], str]) -> tuple[Cost, ...]:
-    groups: dict[str, list[Call]] = {}
-    for call in calls:
-        groups.setdefault(group(call), []).append(call)
-    return tuple(total(name, some) for name, some in groups.items())
+def _grouped(
+    spent: Iterable[queries.Spending], group: Callable[[queries.Spending], str]
+) -> tuple[Cost, ...]:
+    groups: dict[str, list[queries.Spending]] = {}
+    for one in spent:
+        groups.setdefault(group(one), []).append(one)
+    return tuple(_total(name, some) for name, some in groups.items())
 
 
 def _calls(store: Store, run_id: str) -> list[Call]:

@@ -33,7 +33,7 @@ def recall(store: Store, run_id: str) -> Run:
     """
     config = config_of(store, run_id)
     check_digests(config, run_id)
-    (row,) = [row for row in store.runs() if row.id == run_id]
+    row = store.run(run_id)
     result = Run(id=run_id, config=config, status=row.status, reason=row.reason)
     execution = Execution(config, Watch(), None, {}, _Silent())
     journal = _ReadJournal(store, run_id)

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -86,8 +86,25 @@ class Store(Protocol):
         """Return the text of a hash, exactly as it was put."""
         ...
 
+    def texts(self, hashes: Sequence[str]) -> tuple[str, ...]:
+        """Return the texts of some hashes, in their order."""
+        ...
+
     def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
         """Return the latest event of a kind under a key, or None."""
+        ...
+
+    def keyed(
+        self, run: str, kind: str, prefix: str, limit: int | None = None
+    ) -> list[tuple[int, AnyEvent]]:
+        """Return the events of a kind whose keys begin so, in order, with their numbers.
+
+        Args:
+            run: its id.
+            kind: such as `requested`.
+            prefix: at least one character.
+            limit: no more than so many, the first.
+        """
         ...
 
     def events(
@@ -102,8 +119,30 @@ class Store(Protocol):
         """
         ...
 
+    def select(
+        self, query: str, parameters: Sequence[str | int | float | None] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT over tables, in SQL that every store understands.
+
+        It takes no JSON apart; `selftaught.store.queries` has all of them. In a store of an older
+        version that is open for reading, the first one counts all events.
+
+        Args:
+            query: with `?` for parameters.
+            parameters: their values.
+        """
+        ...
+
     def runs(self) -> list[RunRow]:
         """Return all runs, the oldest first."""
+        ...
+
+    def run(self, run: str) -> RunRow:
+        """Return one run by its full id.
+
+        Raises:
+            StoreError: there is none.
+        """
         ...
 
     def resolve(self, run_prefix: str) -> str:
@@ -146,6 +185,11 @@ def run_row(
         ended_at=marked_at if ended else None,
         events=events,
     )
+
+
+def after_prefix(prefix: str) -> str:
+    """The least text that comes after all texts that begin so."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def unknown_run(run: str, path: str) -> StoreError:

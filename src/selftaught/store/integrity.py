@@ -1,4 +1,4 @@
-"""What `check` looks at: the file itself, the numbering, the events, the texts they refer to."""
+"""What `check` looks at: the file itself, numbering, events, the texts they refer to, totals."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.migrations import WITH_TOTALS, schema_version
 from selftaught.store.record import decode_event, referenced_texts
+from selftaught.store.totals import Ledger, differences
 
 
 def problems(connection: sqlite3.Connection) -> Iterator[str]:
@@ -26,7 +28,15 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
         hashes.add(name)
         if bytes_hash(value) != name:
             yield f"The text {name!r} is not the text that was stored under this hash."
-    yield from _events(connection, hashes)
+    ledger = Ledger()
+    yield from _events(connection, hashes, ledger)
+    if (schema_version(connection) or 0) >= WITH_TOTALS:
+        yield from differences(
+            ledger,
+            lambda table: connection.execute(
+                f"SELECT {', '.join(table.columns)} FROM {table.name}"
+            ),
+        )
 
 
 def _numbering(connection: sqlite3.Connection) -> Iterator[str]:
@@ -39,7 +49,7 @@ def _numbering(connection: sqlite3.Connection) -> Iterator[str]:
             )
 
 
-def _events(connection: sqlite3.Connection, hashes: set[str]) -> Iterator[str]:
+def _events(connection: sqlite3.Connection, hashes: set[str], ledger: Ledger) -> Iterator[str]:
     query = "SELECT run, seq, kind, key, CAST(body AS BLOB) FROM events ORDER BY run, seq"
     for run, seq, stored_kind, key, body in connection.execute(query):
         try:
@@ -47,6 +57,7 @@ def _events(connection: sqlite3.Connection, hashes: set[str]) -> Iterator[str]:
         except StoreError as error:
             yield str(error)
             continue
+        ledger.add(run, seq, event)
         if (kind(event), event.key) != (stored_kind, key):
             yield f"Event {seq} of run {run!r} is entered under a kind or key that is not its own."
         for name in referenced_texts(event):

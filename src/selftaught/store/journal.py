@@ -8,50 +8,42 @@ import msgspec
 from selftaught.events import (
     Answered,
     AnyEvent,
-    Audited,
-    CandidateTried,
     Evaluated,
     Improved,
-    MetaEvaluated,
     Rejected,
-    Requested,
     RoundEnded,
-    Unanswered,
     evaluation_key,
+    exchange_key,
 )
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store import queries
 from selftaught.store.event_store import Store
 from selftaught.store.record import without_secrets
 from selftaught.utility import Outcome
 
-# A score on 20 instances takes about 300 bytes; those with long feedback are left in the store.
-MAX_OUTCOME_BYTES = 2_000
-
 _as_json = msgspec.json.Encoder().encode
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(Outcome).decode
 
 
 class Journal:
     """Records the events of one run and finds recorded answers, scores and improvements again.
 
-    One pass over the run at construction fills an index, `record` keeps it up to date. It holds
-    hashes and small records only; long texts are fetched from the store when they are asked for.
-    Where a key was recorded more than once, the latest counts.
+    It holds nothing of the run: each look-up goes to the store, through an index. So a run takes
+    no more memory the longer it is, and a resumed one goes on at once. Where a key was recorded
+    more than once, the latest counts.
 
     Thread safety: every method may be called from any thread.
 
     Attributes:
         run: the id of the run.
         recorded: how many events the run held at construction; 0 for a new one.
-        tokens, dollars: what all live calls cost, with what lost ones may have cost.
+        tokens, dollars: what all live calls had cost by then, with what lost ones may have cost.
     """
 
     def __init__(
         self, store: Store, run: str, *, on_event: Callable[[AnyEvent], None] | None = None
     ) -> None:
-        """Index a run.
+        """Open the journal of a run.
 
         Args:
             store: open for writing where anything is to be recorded.
@@ -60,23 +52,22 @@ class Journal:
                 a time; it must return soon and not wait for another thread that records.
 
         Raises:
-            StoreError: no such run, or an event of it cannot be read.
+            StoreError: no such run.
         """
         self.run = run
         self._store = store
         self._on_event = on_event
         # Reentrant: a progress display may itself record that it was told.
         self._lock = threading.RLock()
-        self._answers: dict[tuple[str, str, int], Answered | Rejected] = {}
-        self._outcomes: dict[str, bytes | None] = {}
-        self._improved: set[str] = set()
-        self._once: set[tuple[str, str]] = set()
-        self.recorded = 0
+        self.recorded = store.run(run).events
         self.tokens = 0
         self.dollars = 0.0
-        for seq, _, event in store.events(run):
-            self._index(event)
-            self.recorded = seq
+        for total in queries.totals_of(store, run):
+            self.tokens += total.lost_tokens
+            self.dollars += total.lost_dollars
+            if (total.kind, total.label) == ("answered", "live"):
+                self.tokens += total.prompt_tokens + total.completion_tokens
+                self.dollars += total.dollars
 
     def record(self, event: AnyEvent, texts: Sequence[str] = ()) -> None:
         """Record an event with the texts it refers to, then tell `on_event`.
@@ -89,7 +80,6 @@ class Journal:
                 # Watchers write too: they get what the store gets.
                 event = without_secrets(event)
             self._store.append_with_texts(self.run, event, texts)
-            self._index(event)
             if self._on_event is not None:
                 self._on_event(event)
 
@@ -99,7 +89,7 @@ class Journal:
         A resumed run comes by its old rounds and scores again.
         """
         with self._lock:
-            if (kind_of(event), event.key) not in self._once:
+            if self._store.find(self.run, kind_of(event), event.key) is None:
                 self.record(event, texts)
 
     def recorded_answer(
@@ -112,14 +102,16 @@ class Journal:
             content_hash: of the request.
             occurrence: how many responses to it the job had had before.
         """
-        answered = self._answers.get((job, content_hash, occurrence))
+        key = exchange_key(job, content_hash, occurrence)
+        answered = self._store.find(self.run, "answered", key)
         if not isinstance(answered, Answered):
             return None
-        return answered, tuple(self._store.text(name) for name in answered.texts)
+        return answered, self._store.texts(answered.texts)
 
     def recorded_rejection(self, job: str, content_hash: str, occurrence: int) -> Rejected | None:
         """Return how the model rejected a request; arguments as for `recorded_answer`."""
-        rejected = self._answers.get((job, content_hash, occurrence))
+        key = exchange_key(job, content_hash, occurrence)
+        rejected = self._store.find(self.run, "rejected", key)
         return rejected if isinstance(rejected, Rejected) else None
 
     def recorded_evaluation(
@@ -127,19 +119,11 @@ class Journal:
     ) -> Outcome | None:
         """Return the outcome of scoring a program on a block of instances, or None."""
         key = evaluation_key(task, split, repeat, solution_hash)
-        if key not in self._outcomes:
-            return None
-        packed = self._outcomes[key]
-        if packed is not None:
-            outcome: Outcome = _unpack(packed)
-            return outcome
         event = self._store.find(self.run, "evaluated", key)
         return event.outcome if isinstance(event, Evaluated) else None
 
     def recorded_improvement(self, job: str) -> Improved | None:
         """Return how an improve job ended, its new program inside, or None."""
-        if job not in self._improved:
-            return None
         event = self._store.find(self.run, "improved", job)
         return event if isinstance(event, Improved) else None
 
@@ -151,41 +135,17 @@ class Journal:
         """
         return self._store.text(name)
 
+    def rounds(self) -> list[RoundEnded]:
+        """Return the rounds that have ended so far."""
+        return queries.rounds(self._store, self.run)
+
+    def applications(self) -> list[queries.Application]:
+        """Return what improve jobs spent so far, by round and phase."""
+        return queries.applications(self._store, self.run)
+
     def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
         """Iterate over the run's events of some kinds so far, in order."""
         return (event for _, _, event in self._store.events(self.run, kinds))
-
-    def _index(self, event: AnyEvent) -> None:
-        match event:
-            case Answered():
-                self.tokens += event.lost_tokens
-                self.dollars += event.lost_dollars
-                if event.source == "live":
-                    self.tokens += event.prompt_tokens + event.completion_tokens
-                    self.dollars += event.dollars or 0.0
-                self._answers[event.job, event.content_hash, event.occurrence] = event
-            case Rejected():
-                self._answers[event.job, event.content_hash, event.occurrence] = event
-            case Unanswered():
-                self.tokens += event.lost_tokens
-                self.dollars += event.lost_dollars
-            case Evaluated():
-                self._outcomes[event.key] = _packed_if_small(event.outcome)
-            case Improved():
-                self._improved.add(event.job)
-            case Requested() | MetaEvaluated() | CandidateTried() | RoundEnded() | Audited():
-                self._once.add((kind_of(event), event.key))
-            case _:
-                pass
-
-
-def _packed_if_small(outcome: Outcome) -> bytes | None:
-    try:
-        packed = _pack(outcome)
-    except UnicodeEncodeError:
-        # A message with lone surrogates. The store has written them out.
-        return None
-    return packed if len(packed) <= MAX_OUTCOME_BYTES else None
 
 
 def _holds_secret(event: AnyEvent) -> bool:

@@ -7,6 +7,8 @@ are only added, so that an older store can be read without changing it.
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from selftaught.store import totals
+
 Migration = Callable[[sqlite3.Connection], None]
 
 
@@ -27,7 +29,30 @@ def m003_costs(connection: sqlite3.Connection) -> None:
     connection.execute(_COSTS)
 
 
-MIGRATIONS: list[Migration] = [m001_tables, m002_views, m003_costs]
+def m004_totals(connection: sqlite3.Connection) -> None:
+    """Running totals of each run, counted from its events; events of one kind in their order."""
+    connection.execute("CREATE INDEX events_by_kind ON events (run, kind, seq)")
+    make_totals(connection)
+
+
+def make_totals(connection: sqlite3.Connection, *, temporary: bool = False) -> None:
+    """Make the tables of totals and count all events.
+
+    Args:
+        connection: to a store without them.
+        temporary: make them for this connection alone, which may be open for reading only.
+    """
+    for statement in totals.create_statements(temporary=temporary):
+        connection.execute(statement)
+    totals.fill(
+        connection.execute("SELECT run, seq, body FROM events ORDER BY run, seq"),
+        lambda table, rows: connection.executemany(totals.insert_sql(table, "?"), rows),
+    )
+
+
+MIGRATIONS: list[Migration] = [m001_tables, m002_views, m003_costs, m004_totals]
+# From this step on a store has the tables of totals.
+WITH_TOTALS = 4
 
 
 def schema_version(connection: sqlite3.Connection) -> int | None:

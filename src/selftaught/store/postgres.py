@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
@@ -15,6 +14,7 @@ from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
 from selftaught.store.event_store import (
     RunRow,
+    after_prefix,
     closed_store,
     meant_run,
     read_only_store,
@@ -25,8 +25,24 @@ from selftaught.store.event_store import (
     unknown_text,
 )
 from selftaught.store.postgres_check import problems
-from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
-from selftaught.store.record import decode_event, encode_config, encode_event, printable
+from selftaught.store.postgres_schema import (
+    MIGRATIONS,
+    PREFIX_CHARS,
+    WITH_TOTALS,
+    make_temporary_totals,
+    migrate,
+    schema_version,
+)
+from selftaught.store.postgres_text import column_bytes, column_text, said, shown_url
+from selftaught.store.record import decode_event, encode_config, encode_event
+from selftaught.store.totals import (
+    TABLES,
+    Addition,
+    Counting,
+    Value,
+    addition_parameters,
+    addition_sql,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,8 +59,11 @@ SELECT id, created_at, command, config, mark.kind, mark.at, mark.body ->> 'statu
 FROM runs LEFT JOIN LATERAL (
     SELECT kind, at, body FROM readable_events AS events
     WHERE events.run = runs.id AND kind IN ('run_started', 'run_resumed', 'run_ended')
-    ORDER BY seq DESC LIMIT 1) AS mark ON true
-ORDER BY runs.number"""
+    ORDER BY seq DESC LIMIT 1) AS mark ON true"""
+_FIND = """
+SELECT seq, body::text FROM events
+WHERE run = %s AND kind = %s AND md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1"""
+_ADD = {table: addition_sql(table, "%s") for table in TABLES}
 
 
 class PostgresStore:
@@ -70,6 +89,9 @@ class PostgresStore:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._taken: set[str] = set()
+        self._counting = Counting()
+        # A store of an older version that is open for reading stays as it is.
+        self._lacks_totals = False
 
     @classmethod
     def open(
@@ -100,7 +122,7 @@ class PostgresStore:
             )
         except psycopg.Error as error:
             raise StoreError(
-                f"The store {shown!r} cannot be reached: {_said(error)}. Look at the address, and "
+                f"The store {shown!r} cannot be reached: {said(error)}. Look at the address, and "
                 "that the server runs."
             ) from error
         store = cls(connection, shown, writable, clock)
@@ -119,6 +141,7 @@ class PostgresStore:
                     f"The store {shown!r} has schema {version}, and this version of selftaught "
                     f"knows none after {len(MIGRATIONS)}: update selftaught."
                 )
+            store._lacks_totals = version < WITH_TOTALS
         except BaseException:
             connection.close()
             raise
@@ -149,8 +172,10 @@ class PostgresStore:
 
     def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
         """Record an event together with texts it refers to: all of them, or nothing."""
-        body, key = encode_event(event)
-        rows = [(text_hash(text), _bytes(text)) for text in texts]
+        from psycopg import sql
+
+        body, stored = encode_event(event)
+        rows = [(text_hash(text), column_bytes(text)) for text in texts]
         with self._transaction() as connection:
             known = connection.execute(
                 "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = %s",
@@ -163,18 +188,42 @@ class PostgresStore:
             # In one order everywhere: two writers that share texts never wait for each other.
             for row in sorted(rows):
                 connection.execute(_PUT_TEXT, row)
+            for one in self._additions(connection, run, seq, stored):
+                parameters = [
+                    column_text(value) if isinstance(value, str) else value
+                    for value in addition_parameters(one, run)
+                ]
+                connection.execute(sql.SQL(_ADD[one.table]), parameters)
             connection.execute(
                 "INSERT INTO events (run, seq, at, kind, key, body) "
                 "VALUES (%s, %s, %s, %s, %s, %s)",
-                (run, seq, self._clock(), kind_of(event), column_text(key), body),
+                (run, seq, self._clock(), kind_of(event), column_text(stored.key), body),
             )
         return seq
+
+    def _additions(
+        self, connection: "psycopg.Connection[Any]", run: str, seq: int, event: AnyEvent
+    ) -> Iterator[Addition]:
+        """What an event that is about to be recorded adds to the totals."""
+
+        def count_rounds() -> int:
+            row = connection.execute(
+                "SELECT count(DISTINCT key) FROM events WHERE run = %s AND kind = 'round_ended'",
+                (run,),
+            ).fetchone()
+            return int(row[0]) if row is not None else 0
+
+        def is_first() -> bool:
+            found = connection.execute(_FIND, _named(run, kind_of(event), event.key))
+            return found.fetchone() is None
+
+        return self._counting.additions(run, seq, event, count_rounds, is_first)
 
     def put_text(self, text: str) -> str:
         """Keep a text, once however often it is put, and return its hash."""
         name = text_hash(text)
         with self._transaction() as connection:
-            connection.execute(_PUT_TEXT, (name, _bytes(text)))
+            connection.execute(_PUT_TEXT, (name, column_bytes(text)))
         return name
 
     def text(self, text_hash: str) -> str:
@@ -187,14 +236,22 @@ class PostgresStore:
             raise unknown_text(text_hash, self.path)
         return bytes(row[0]).decode("utf-8", "surrogatepass")
 
+    def texts(self, hashes: Sequence[str]) -> tuple[str, ...]:
+        """Return the texts of some hashes, in their order."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT hash, text FROM texts WHERE hash = ANY(%s)", (list(hashes),)
+            ).fetchall()
+        found = {name: bytes(value).decode("utf-8", "surrogatepass") for name, value in rows}
+        for name in hashes:
+            if name not in found:
+                raise unknown_text(name, self.path)
+        return tuple(found[name] for name in hashes)
+
     def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
         """Return the latest event of a kind under a key, or None."""
         with self._reading() as connection:
-            row = connection.execute(
-                "SELECT seq, body::text FROM events WHERE run = %s AND kind = %s AND "
-                "md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1",
-                (run, kind, column_text(key), column_text(key)),
-            ).fetchone()
+            row = connection.execute(_FIND, _named(run, kind, key)).fetchone()
         return None if row is None else decode_event(row[1], run, row[0])
 
     def events(
@@ -207,11 +264,47 @@ class PostgresStore:
                 raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
 
+    def keyed(
+        self, run: str, kind: str, prefix: str, limit: int | None = None
+    ) -> list[tuple[int, AnyEvent]]:
+        """Return the events of a kind whose keys begin so, in order, with their numbers."""
+        prefix = column_text(prefix)
+        beginning = prefix[:PREFIX_CHARS]
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT seq, body::text FROM events WHERE run = %s AND kind = %s "
+                f'AND left(key, {PREFIX_CHARS}) COLLATE "C" >= %s '
+                f'AND left(key, {PREFIX_CHARS}) COLLATE "C" < %s '
+                "AND starts_with(key, %s) ORDER BY seq LIMIT %s",
+                (run, kind, beginning, after_prefix(beginning), prefix, limit),
+            ).fetchall()
+        return [(seq, decode_event(body, run, seq)) for seq, body in rows]
+
+    def select(self, query: str, parameters: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; see `Store.select`."""
+        from psycopg import sql
+
+        with self._reading() as connection:
+            if self._lacks_totals:
+                make_temporary_totals(connection)
+                self._lacks_totals = False
+            # The queries stand in selftaught.store.queries; nothing of a user's is in them.
+            statement = sql.SQL(query.replace("?", "%s"))
+            return connection.execute(statement, parameters).fetchall()
+
     def runs(self) -> list[RunRow]:
         """Return all runs, the oldest first."""
         with self._reading() as connection:
-            rows = connection.execute(_RUNS).fetchall()
+            rows = connection.execute(f"{_RUNS} ORDER BY runs.number").fetchall()
         return [run_row(*row) for row in rows]
+
+    def run(self, run: str) -> RunRow:
+        """Return one run by its full id."""
+        with self._reading() as connection:
+            row = connection.execute(f"{_RUNS} WHERE runs.id = %s", (column_text(run),)).fetchone()
+        if row is None:
+            raise unknown_run(run, self.path)
+        return run_row(*row)
 
     def resolve(self, run_prefix: str) -> str:
         """Return the id that a user means by an id, the beginning of one, or `latest`."""
@@ -269,15 +362,19 @@ class PostgresStore:
     def _in_batches(
         self, run: str, kinds: Collection[str] | None, after: int
     ) -> Iterator[tuple[int, float, AnyEvent]]:
-        wanted = "" if kinds is None else "AND kind = ANY(%s)"
-        query = (
-            f"SELECT seq, at, body::text FROM events WHERE run = %s AND seq > %s {wanted} "
-            f"ORDER BY seq LIMIT {BATCH}"
-        )
-        while True:
-            arguments = (run, after) if kinds is None else (run, after, list(kinds))
+        select: LiteralString = "SELECT seq, at, body::text FROM events WHERE run = %s AND seq > %s"
+        wanted: list[tuple[str, ...]] = [()]
+        parts = [select]
+        if kinds is not None:
+            # A part for each kind, which the index has in order; the server merges them.
+            wanted = [(one,) for one in dict.fromkeys(kinds)]
+            parts = [f"({select} AND kind = %s ORDER BY seq LIMIT {BATCH})"] * len(wanted)
+        merged = " UNION ALL ".join(parts)
+        query = f"SELECT * FROM ({merged}) AS merged ORDER BY seq LIMIT {BATCH}"
+        while parts:
+            parameters = [value for one in wanted for value in (run, after, *one)]
             with self._reading() as connection:
-                rows = connection.execute(query, arguments).fetchall()
+                rows = connection.execute(query, parameters).fetchall()
             for seq, at, body in rows:
                 yield seq, at, decode_event(body, run, seq)
             if len(rows) < BATCH:
@@ -296,12 +393,12 @@ class PostgresStore:
                 yield self._connection
             except psycopg.OperationalError as error:
                 raise StoreError(
-                    f"The store {self.path!r} is gone ({_said(error)}): when the server is back, "
+                    f"The store {self.path!r} is gone ({said(error)}): when the server is back, "
                     "resume the run."
                 ) from error
             except psycopg.Error as error:
                 raise StoreError(
-                    f"The store {self.path!r} refused a request ({_said(error)})."
+                    f"The store {self.path!r} refused a request ({said(error)})."
                 ) from error
 
     @contextmanager
@@ -312,22 +409,6 @@ class PostgresStore:
             yield connection
 
 
-def shown_url(url: str) -> str:
-    """The address without what a password may be in: user, password and parameters."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
-
-
-def column_text(text: str) -> str:
-    """A text as a column takes it: lone surrogates and NUL, which Postgres has not, written out."""
-    return printable(text).replace("\0", "\\u0000")
-
-
-def _bytes(text: str) -> bytes:
-    return redacted(text).encode("utf-8", "surrogatepass")
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _named(run: str, kind: str, key: str) -> tuple[str, ...]:
+    """The parameters of `_FIND`."""
+    return run, kind, column_text(key), column_text(key)

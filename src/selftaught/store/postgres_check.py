@@ -1,4 +1,4 @@
-"""What `check` looks at in a Postgres store: numbering, events, the texts they refer to."""
+"""What `check` looks at in a Postgres store: numbering, events, texts, totals."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.postgres_schema import WITH_TOTALS, schema_version
 from selftaught.store.record import decode_event, referenced_texts
+from selftaught.store.totals import Ledger, differences
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,6 +21,8 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
 
     The caller holds a transaction, so that all of it is seen as of one moment.
     """
+    from psycopg import sql
+
     query = "SELECT run, count(*), min(seq), max(seq) FROM events GROUP BY run ORDER BY run"
     for run, count, first, last in connection.execute(query):
         if first != 1 or last != count:
@@ -33,6 +37,7 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             hashes.add(name)
             if bytes_hash(bytes(value)) != name:
                 yield f"The text {name!r} is not the text that was stored under this hash."
+    ledger = Ledger()
     with connection.cursor(name="events") as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(
@@ -44,6 +49,7 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             except StoreError as error:
                 yield str(error)
                 continue
+            ledger.add(run, seq, event)
             if (kind(event), event.key.replace("\0", "\\u0000")) != (stored_kind, key):
                 yield (
                     f"Event {seq} of run {run!r} is entered under a kind or key that is not its "
@@ -52,3 +58,10 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             for name in referenced_texts(event):
                 if name not in hashes:
                     yield f"Event {seq} of run {run!r} refers to text {name!r}, which is missing."
+    if (schema_version(connection) or 0) >= WITH_TOTALS:
+        yield from differences(
+            ledger,
+            lambda table: connection.execute(
+                sql.SQL(f"SELECT {', '.join(table.columns)} FROM {table.name}")
+            ),
+        )

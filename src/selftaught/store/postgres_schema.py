@@ -7,6 +7,8 @@ what it made is only added to. The views have the same names and columns.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from selftaught.store import totals
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -204,11 +206,24 @@ FROM call LEFT JOIN v_rounds AS within_
     ON within_.run = call.run AND call.seq BETWEEN within_.first_seq AND within_.last_seq""",
 )
 
+# A key may be longer than a btree takes; what is looked up by its beginning is shorter.
+PREFIX_CHARS = 200
+_TOTALS = (
+    "CREATE INDEX events_by_kind ON events (run, kind, seq)",
+    f"""
+CREATE INDEX events_by_prefix ON events (run, kind, (left(key, {PREFIX_CHARS}) COLLATE "C"))""",
+    *totals.create_statements(_REAL),
+)
+
 MIGRATIONS: tuple[tuple[str, Sequence[str]], ...] = (
     ("tables", _TABLES),
     ("views", _VIEWS),
     ("costs", _COSTS),
+    ("totals", _TOTALS),
 )
+# From this step on a store has the tables of totals.
+WITH_TOTALS = 4
+_BATCH = 500
 # Whoever opens a new database first makes it; others wait that long.
 _LOCK = 0x53544F51
 _RECORD = """
@@ -245,6 +260,34 @@ def migrate(connection: "psycopg.Connection[Any]", now: float) -> None:
             for statement in statements:
                 # The statements stand above, in this file; nothing of a user's is in them.
                 connection.execute(sql.SQL(statement))
+            if number == WITH_TOTALS:
+                fill_totals(connection)
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (%s, %s, %s)", (number, name, now)
             )
+
+
+def make_temporary_totals(connection: "psycopg.Connection[Any]") -> None:
+    """Make the tables of totals for this connection alone, to a store without them."""
+    from psycopg import sql
+
+    with connection.transaction():
+        for statement in totals.create_statements(_REAL, temporary=True):
+            connection.execute(sql.SQL(statement))
+        fill_totals(connection)
+
+
+def fill_totals(connection: "psycopg.Connection[Any]") -> None:
+    """Count all events; the tables of totals are empty, and a transaction is open."""
+
+    def insert(table: totals.Table, rows: list[list[totals.Value]]) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(sql.SQL(totals.insert_sql(table, "%s")), rows)
+
+    from psycopg import sql
+
+    with connection.cursor(name="counted") as events:
+        events.itersize = _BATCH
+        totals.fill(
+            events.execute("SELECT run, seq, body::text FROM events ORDER BY run, seq"), insert
+        )

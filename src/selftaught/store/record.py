@@ -22,8 +22,8 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
 
 
-def encode_event(event: AnyEvent) -> tuple[str, str]:
-    """Return the JSON of an event, and its key.
+def encode_event(event: AnyEvent) -> tuple[str, AnyEvent]:
+    """Return the JSON of an event, and the event as it will be read back.
 
     Raises:
         StoreError: it could not be read again, most likely for a number that is not finite, for
@@ -35,13 +35,13 @@ def encode_event(event: AnyEvent) -> tuple[str, str]:
         body = _body(event)
     try:
         # Reading back costs half a microsecond. An unreadable event would cost the run.
-        stored = _decoder.decode(body)
+        stored: AnyEvent = _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise StoreError(
             f"An event {kind(event)!r} cannot be recorded, since it could not be read again "
             f"({error}): every number in it must be finite. It was: {event!r:.300}"
         ) from error
-    return body.decode(), stored.key
+    return body.decode(), stored
 
 
 def without_secrets(event: AnyEvent) -> AnyEvent:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import Any
 
 from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
@@ -15,6 +16,7 @@ from selftaught.redaction import redacted
 from selftaught.store.connection import connect_reader, connect_writer, explained
 from selftaught.store.event_store import (
     RunRow,
+    after_prefix,
     closed_store,
     meant_run,
     read_only_store,
@@ -25,6 +27,7 @@ from selftaught.store.event_store import (
     unknown_text,
 )
 from selftaught.store.integrity import problems
+from selftaught.store.migrations import WITH_TOTALS, make_totals, schema_version
 from selftaught.store.record import (
     decode_event,
     encode_config,
@@ -32,6 +35,14 @@ from selftaught.store.record import (
     printable,
     text_from_column,
     text_to_column,
+)
+from selftaught.store.totals import (
+    TABLES,
+    Addition,
+    Counting,
+    Value,
+    addition_parameters,
+    addition_sql,
 )
 from selftaught.store.writer_lock import WriterLock
 
@@ -44,8 +55,10 @@ SELECT id, created_at, command, config, mark.kind, mark.at, json_extract(mark.bo
     (SELECT coalesce(max(seq), 0) FROM events WHERE events.run = runs.id)
 FROM runs LEFT JOIN events AS mark ON mark.run = runs.id AND mark.seq = (
     SELECT max(seq) FROM events
-    WHERE events.run = runs.id AND kind IN ('run_started', 'run_resumed', 'run_ended'))
-ORDER BY runs.rowid"""
+    WHERE events.run = runs.id AND kind IN ('run_started', 'run_resumed', 'run_ended'))"""
+_ADD = {table: addition_sql(table, "?") for table in TABLES}
+# Long lists of parameters are refused by some builds of SQLite.
+_TEXTS_AT_ONCE = 500
 
 
 class SQLiteStore:
@@ -72,6 +85,10 @@ class SQLiteStore:
         self._clock = clock
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._counting = Counting()
+        # A store of an older version that is open for reading stays as it is.
+        self._has_kinds = (schema_version(connection) or 0) >= WITH_TOTALS
+        self._lacks_totals = not self._has_kinds
 
     @classmethod
     def open(
@@ -125,7 +142,8 @@ class SQLiteStore:
 
     def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
         """Record an event together with texts it refers to: all of them, or nothing."""
-        body, key = encode_event(event)
+        body, stored = encode_event(event)
+        kind = kind_of(event)
         rows = [(text_hash(text), text_to_column(text)) for text in texts]
         with self._transaction() as connection:
             known = connection.execute(
@@ -136,11 +154,32 @@ class SQLiteStore:
             seq: int = (known[0] or 0) + 1
             for row in rows:
                 connection.execute(_PUT_TEXT, row)
+            for one in self._additions(connection, run, seq, stored):
+                connection.execute(_ADD[one.table], addition_parameters(one, run))
             connection.execute(
                 "INSERT INTO events (run, seq, at, kind, key, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (run, seq, self._clock(), kind_of(event), key, body),
+                (run, seq, self._clock(), kind, stored.key, body),
             )
         return seq
+
+    def _additions(
+        self, connection: sqlite3.Connection, run: str, seq: int, event: AnyEvent
+    ) -> Iterator[Addition]:
+        """What an event that is about to be recorded adds to the totals."""
+
+        def count_rounds() -> int:
+            (count,) = connection.execute(
+                "SELECT count(DISTINCT key) FROM events WHERE run = ? AND kind = 'round_ended'",
+                (run,),
+            ).fetchone()
+            return int(count)
+
+        def is_first() -> bool:
+            query = "SELECT 1 FROM events WHERE run = ? AND kind = ? AND key = ?"
+            found = connection.execute(query, (run, kind_of(event), event.key)).fetchone()
+            return found is None
+
+        return self._counting.additions(run, seq, event, count_rounds, is_first)
 
     def put_text(self, text: str) -> str:
         """Keep a text, once however often it is put, and return its hash."""
@@ -158,6 +197,22 @@ class SQLiteStore:
         if row is None:
             raise unknown_text(text_hash, self.path)
         return text_from_column(row[0])
+
+    def texts(self, hashes: Sequence[str]) -> tuple[str, ...]:
+        """Return the texts of some hashes, in their order."""
+        found: dict[str, str] = {}
+        for start in range(0, len(hashes), _TEXTS_AT_ONCE):
+            some = hashes[start : start + _TEXTS_AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            with self._reading() as connection:
+                rows = connection.execute(
+                    f"SELECT hash, text FROM texts WHERE hash IN ({marks})", some
+                ).fetchall()
+            found.update((name, text_from_column(value)) for name, value in rows)
+        for name in hashes:
+            if name not in found:
+                raise unknown_text(name, self.path)
+        return tuple(found[name] for name in hashes)
 
     def find(self, run: str, kind: str, key: str) -> AnyEvent | None:
         """Return the latest event of a kind under a key, or None."""
@@ -182,11 +237,39 @@ class SQLiteStore:
                 raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
 
+    def keyed(
+        self, run: str, kind: str, prefix: str, limit: int | None = None
+    ) -> list[tuple[int, AnyEvent]]:
+        """Return the events of a kind whose keys begin so, in order, with their numbers."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT seq, body FROM events WHERE run = ? AND kind = ? AND key >= ? AND key < ? "
+                "ORDER BY seq LIMIT ?",
+                (run, kind, prefix, after_prefix(prefix), -1 if limit is None else limit),
+            ).fetchall()
+        return [(seq, decode_event(body, run, seq)) for seq, body in rows]
+
+    def select(self, query: str, parameters: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; see `Store.select`."""
+        with self._reading() as connection:
+            if self._lacks_totals:
+                make_totals(connection, temporary=True)
+                self._lacks_totals = False
+            return connection.execute(query, parameters).fetchall()
+
     def runs(self) -> list[RunRow]:
         """Return all runs, the oldest first."""
         with self._reading() as connection:
-            rows = connection.execute(_RUNS).fetchall()
+            rows = connection.execute(f"{_RUNS} ORDER BY runs.rowid").fetchall()
         return [run_row(*row) for row in rows]
+
+    def run(self, run: str) -> RunRow:
+        """Return one run by its full id."""
+        with self._reading() as connection:
+            row = connection.execute(f"{_RUNS} WHERE runs.id = ?", (printable(run),)).fetchone()
+        if row is None:
+            raise unknown_run(run, self.path)
+        return run_row(*row)
 
     def resolve(self, run_prefix: str) -> str:
         """Return the id that a user means by an id, the beginning of one, or `latest`."""
@@ -245,16 +328,23 @@ class SQLiteStore:
     def _in_batches(
         self, run: str, kinds: Collection[str] | None, after: int
     ) -> Iterator[tuple[int, float, AnyEvent]]:
-        wanted = "" if kinds is None else f"AND +kind IN ({', '.join('?' * len(kinds))})"
-        # The plus keeps SQLite from the index on kind: with it, each batch would sort all that
-        # is left of these kinds.
-        query = (
-            f"SELECT seq, at, body FROM events WHERE run = ? AND seq > ? {wanted} "
-            f"ORDER BY seq LIMIT {BATCH}"
-        )
-        while True:
+        select = "SELECT seq, at, body FROM events WHERE run = ? AND seq > ?"
+        if kinds is None:
+            wanted: list[tuple[str, ...]] = [()]
+            parts = [select]
+        elif self._has_kinds:
+            # A part for each kind, which the index has in order. With IN, SQLite would sort all
+            # that is left of these kinds for each batch.
+            wanted = [(one,) for one in dict.fromkeys(kinds)]
+            parts = [f"{select} AND kind = ?"] * len(wanted)
+        else:
+            wanted = [tuple(kinds)]
+            parts = [f"{select} AND +kind IN ({', '.join('?' * len(kinds))})"]
+        query = f"{' UNION ALL '.join(parts)} ORDER BY seq LIMIT {BATCH}"
+        while parts:
+            parameters = [value for one in wanted for value in (run, after, *one)]
             with self._reading() as connection:
-                rows = connection.execute(query, (run, after, *(kinds or ()))).fetchall()
+                rows = connection.execute(query, parameters).fetchall()
             for seq, at, body in rows:
                 yield seq, at, decode_event(body, run, seq)
             if len(rows) < BATCH:

@@ -1,0 +1,392 @@
+"""Running totals: what is asked of a run again and again, counted as its events are recorded.
+
+Four small tables are kept in the transaction that records an event, so that counts need no look at
+the events. What an event adds is defined here, once for both databases; `selftaught.store.queries`
+reads it. Everything can be computed again from the events, which `check` does.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from selftaught.errors import StoreError
+from selftaught.events import (
+    Answered,
+    AnyEvent,
+    Attempted,
+    Audited,
+    BudgetRefused,
+    Evaluated,
+    Improved,
+    MetaEvaluated,
+    Requested,
+    RoundEnded,
+    Unanswered,
+)
+from selftaught.events import kind as kind_of
+from selftaught.store.record import decode_event
+from selftaught.utility import Scored, kind
+
+Value = str | int | float | None
+
+
+class Table(NamedTuple):
+    """A table of totals.
+
+    Attributes:
+        keys: columns that name a row, after `run`.
+        whole: columns of counts, which are added to.
+        real: columns of sums of numbers, which are added to.
+        kept: columns that the first event of a row sets.
+    """
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
+    whole: tuple[str, ...]
+    real: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of one row, in order; `mean` of `candidates` follows from the others."""
+        return ("run", *(name for name, _ in self.keys), *self.kept, *self.whole, *self.real)
+
+
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+TOTALS = Table(
+    "totals",
+    keys=(("kind", "TEXT"), ("label", "TEXT")),
+    whole=("events", "times", "responses", *_TOKENS, "unpriced_calls", "lost_tokens"),
+    real=("dollars", "lost_dollars", "seconds"),
+)
+SPENDING = Table(
+    "spending",
+    keys=(
+        ("rounds_ended", "INTEGER"),
+        ("phase", "TEXT"),
+        ("subject", "TEXT"),
+        ("model", "TEXT"),
+    ),
+    kept=("first_seq",),
+    whole=("calls", "responses", *_TOKENS, "unpriced_calls", "lost_tokens"),
+    real=("dollars", "lost_dollars", "seconds"),
+)
+APPLICATIONS = Table(
+    "applications",
+    keys=(("rounds_ended", "INTEGER"), ("phase", "TEXT")),
+    whole=("jobs", "calls", "responses", "utility_calls"),
+    real=("seconds",),
+)
+CANDIDATES = Table(
+    "candidates",
+    keys=(("task", "TEXT"), ("split", "TEXT"), ("solution", "TEXT")),
+    whole=("blocks", "scored"),
+    real=("total",),
+)
+# So that no sum overflows, which Postgres refuses.
+_MOST = 1e300
+TABLES = (TOTALS, SPENDING, APPLICATIONS, CANDIDATES)
+
+
+class Addition(NamedTuple):
+    """What an event adds to one row: its key after `run`, and amounts by column."""
+
+    table: Table
+    key: tuple[Value, ...]
+    amounts: dict[str, int | float]
+
+    def row(self, run: str) -> tuple[Value, ...]:
+        """The values of `Table.columns`."""
+        table = self.table
+        amounts = (self.amounts.get(c, 0) for c in (*table.kept, *table.whole))
+        return (run, *self.key, *amounts, *(float(self.amounts.get(c, 0)) for c in table.real))
+
+
+def additions(
+    event: AnyEvent, seq: int, rounds_ended: Callable[[], int], is_first: Callable[[], bool]
+) -> Iterator[Addition]:
+    """What an event adds to the totals of its run.
+
+    Args:
+        event: as it is stored.
+        seq: its number.
+        rounds_ended: tells how many rounds of the run had ended before it; asked if needed.
+        is_first: tells whether none of its kind and key was recorded before it; asked if needed.
+    """
+    of_kind = kind_of(event)
+    key: tuple[Value, ...]
+    match event:
+        case Answered():
+            amounts = _of_answer(event)
+            yield Addition(TOTALS, (of_kind, event.source), {"events": 1, **amounts})
+            key = (rounds_ended(), *_place(event.job), event.model)
+            yield Addition(SPENDING, key, {"first_seq": seq, "calls": 1, **amounts})
+        case Unanswered():
+            lost = {"lost_tokens": event.lost_tokens, "lost_dollars": event.lost_dollars}
+            yield Addition(TOTALS, (of_kind, ""), {"events": 1, **lost})
+            key = (rounds_ended(), *_place(event.job), "")
+            yield Addition(SPENDING, key, {"first_seq": seq, **lost})
+        case Evaluated():
+            outcome = event.outcome
+            seconds = {"seconds": event.seconds}
+            yield Addition(TOTALS, (of_kind, kind(outcome)), {"events": 1, **seconds})
+            block: dict[str, int | float] = {"blocks": 1}
+            if isinstance(outcome, Scored):
+                block |= {"scored": 1, "total": max(-_MOST, min(_MOST, outcome.value))}
+            yield Addition(CANDIDATES, (event.task, event.split, event.solution), block)
+        case Improved():
+            label = "unchanged" if event.unchanged else kind(event.outcome)
+            yield Addition(TOTALS, (of_kind, label), {"events": 1, "seconds": event.seconds})
+            if is_first():
+                key = (rounds_ended(), event.job.partition("/")[0])
+                yield Addition(APPLICATIONS, key, _of_application(event))
+        case MetaEvaluated():
+            yield Addition(TOTALS, (of_kind, kind(event.outcome)), {"events": 1})
+        case Requested():
+            yield Addition(TOTALS, (of_kind, event.outcome), {"events": 1})
+        case Attempted():
+            yield Addition(TOTALS, (of_kind, event.what), {"events": 1})
+        case BudgetRefused():
+            yield Addition(TOTALS, (of_kind, event.limit), {"events": 1, "times": event.times})
+        case Audited():
+            times = sum(event.generations.values())
+            for label in event.kinds:
+                yield Addition(TOTALS, (of_kind, label), {"events": 1, "times": times})
+        case _:
+            yield Addition(TOTALS, (of_kind, ""), {"events": 1})
+
+
+def _of_answer(event: Answered) -> dict[str, int | float]:
+    return {
+        "responses": len(event.texts),
+        "prompt_tokens": event.prompt_tokens,
+        "cached_tokens": event.cached_tokens,
+        "completion_tokens": event.completion_tokens,
+        "reasoning_tokens": event.reasoning_tokens,
+        "unpriced_calls": int(event.dollars is None),
+        "lost_tokens": event.lost_tokens,
+        "dollars": event.dollars or 0.0,
+        "lost_dollars": event.lost_dollars,
+        "seconds": event.seconds,
+    }
+
+
+def _of_application(event: Improved) -> dict[str, int | float]:
+    return {
+        "jobs": 1,
+        "calls": event.calls,
+        "responses": event.responses,
+        "utility_calls": event.utility_calls,
+        "seconds": event.seconds,
+    }
+
+
+def _place(job: str) -> tuple[str, str]:
+    """What a job is for, and on whose behalf: an improver's hash, or a round's number."""
+    phase, _, rest = job.partition("/")
+    return phase, rest.partition("/")[0]
+
+
+def create_statements(real: str = "REAL", temporary: bool = False) -> list[str]:
+    """The tables, in SQL that both databases take.
+
+    Args:
+        real: the type of a number of 64 bits.
+        temporary: for this connection alone.
+    """
+    statements = []
+    for table in TABLES:
+        columns = [
+            "run TEXT NOT NULL" if temporary else "run TEXT NOT NULL REFERENCES runs (id)",
+            *(f"{name} {type_} NOT NULL" for name, type_ in table.keys),
+            *(f"{name} BIGINT NOT NULL" for name in (*table.kept, *table.whole)),
+            *(f"{name} {real} NOT NULL" for name in table.real),
+        ]
+        if table is CANDIDATES:
+            columns.append(f"mean {real}")
+        names = ", ".join(("run", *(name for name, _ in table.keys)))
+        create = "CREATE TEMPORARY TABLE" if temporary else "CREATE TABLE"
+        listed = ",\n    ".join([*columns, f"PRIMARY KEY ({names})"])
+        statements.append(f"{create} {table.name} (\n    {listed}\n)")
+    statements.append(
+        "CREATE INDEX candidates_by_mean ON candidates (run, task, split, mean, solution)"
+    )
+    return statements
+
+
+def addition_sql(table: Table, mark: str) -> str:
+    """The statement that adds a row of `Addition.row`, in SQL that both databases take.
+
+    Args:
+        table: where to.
+        mark: what stands for a parameter.
+    """
+    name = table.name
+    columns, values = list(table.columns), [mark] * len(table.columns)
+    sums = [f"{c} = {name}.{c} + excluded.{c}" for c in (*table.whole, *table.real)]
+    if table is CANDIDATES:
+        columns.append("mean")
+        # Of the row that is added: its total is its value, and none where it has no score.
+        values.append(f"CASE WHEN {mark} = 1 THEN {mark} END")
+        sums.append(
+            "mean = (candidates.total + excluded.total)"
+            " / nullif(candidates.scored + excluded.scored, 0)"
+        )
+    keys = ", ".join(("run", *(key for key, _ in table.keys)))
+    return (
+        f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join(values)}) "
+        f"ON CONFLICT ({keys}) DO UPDATE SET {', '.join(sums)}"
+    )
+
+
+def addition_parameters(addition: Addition, run: str) -> tuple[Value, ...]:
+    """The parameters of `addition_sql`."""
+    row = addition.row(run)
+    if addition.table is CANDIDATES:
+        _, scored, total = row[-3:]
+        return (*row, scored, total)
+    return row
+
+
+class Counting:
+    """What the events that a store records add to its totals. Not thread-safe.
+
+    It remembers how many rounds have ended in each run that the store writes.
+    """
+
+    def __init__(self) -> None:
+        self._rounds_ended: dict[str, int] = {}
+
+    def additions(
+        self,
+        run: str,
+        seq: int,
+        event: AnyEvent,
+        count_rounds: Callable[[], int],
+        is_first: Callable[[], bool],
+    ) -> Iterator[Addition]:
+        """What an event adds that is about to be recorded.
+
+        Args:
+            run, seq: its run and its number in it.
+            event: as it is stored.
+            count_rounds: counts the rounds of the run that have ended.
+            is_first: tells whether none of its kind and key is recorded.
+        """
+
+        def rounds_ended() -> int:
+            if run not in self._rounds_ended:
+                self._rounds_ended[run] = count_rounds()
+            return self._rounds_ended[run]
+
+        if isinstance(event, RoundEnded):
+            # Counted again when it is needed next, whether or not this one comes to be recorded.
+            self._rounds_ended.pop(run, None)
+        return additions(event, seq, rounds_ended, is_first)
+
+
+class Ledger:
+    """The totals of whole runs, added up from their events in order."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Table, dict[tuple[Value, ...], list[Value]]] = {t: {} for t in TABLES}
+        self._rounds: set[tuple[str, str]] = set()
+        self._rounds_ended: dict[str, int] = {}
+        self._improved: set[tuple[str, str]] = set()
+
+    def add(self, run: str, seq: int, event: AnyEvent) -> None:
+        """Take in the next event of a run."""
+        before = self._rounds_ended.get(run, 0)
+        is_first = (run, event.key) not in self._improved
+        for one in additions(event, seq, lambda: before, lambda: is_first):
+            self._add(one, run)
+        if isinstance(event, Improved):
+            self._improved.add((run, event.key))
+        if isinstance(event, RoundEnded) and (run, event.key) not in self._rounds:
+            self._rounds.add((run, event.key))
+            self._rounds_ended[run] = self._rounds_ended.get(run, 0) + 1
+
+    def _add(self, addition: Addition, run: str) -> None:
+        table, row = addition.table, list(addition.row(run))
+        n_keys = 1 + len(table.keys)
+        known = self._rows[table].setdefault(tuple(row[:n_keys]), row)
+        if known is not row:
+            for place in range(n_keys + len(table.kept), len(row)):
+                known[place] += row[place]  # type: ignore[operator]
+
+    def rows(self, table: Table) -> list[list[Value]]:
+        """The rows of a table, as `Table.columns`, and the mean of a candidate's scores."""
+        rows = self._rows[table].values()
+        if table is not CANDIDATES:
+            return list(rows)
+        return [[*row, _mean(row)] for row in rows]
+
+
+def _mean(row: Sequence[Value]) -> float | None:
+    scored, total = row[-2:]
+    assert isinstance(scored, int)
+    assert isinstance(total, float)
+    return total / scored if scored else None
+
+
+def insert_sql(table: Table, mark: str) -> str:
+    """The statement that enters a row of `Ledger.rows`."""
+    width = len(table.columns) + (table is CANDIDATES)
+    return f"INSERT INTO {table.name} VALUES ({', '.join([mark] * width)})"
+
+
+def fill(
+    bodies: Iterable[tuple[str, int, str]], insert: Callable[[Table, list[list[Value]]], object]
+) -> None:
+    """Enter the totals of all runs of a store that has none.
+
+    An event that cannot be read adds nothing; `check` tells of it.
+
+    Args:
+        bodies: of all events, with their runs and numbers, ordered by both.
+        insert: enters rows into a table.
+    """
+    for run, events in itertools.groupby(bodies, key=lambda one: one[0]):
+        ledger = Ledger()
+        for _, seq, body in events:
+            with contextlib.suppress(StoreError):
+                ledger.add(run, seq, decode_event(body, run, seq))
+        for table in TABLES:
+            insert(table, ledger.rows(table))
+
+
+def differences(ledger: Ledger, stored: Callable[[Table], Iterable[Sequence[Value]]]) -> list[str]:
+    """What is wrong with stored totals, in sentences.
+
+    Args:
+        ledger: of all runs.
+        stored: the rows of a table, as `Table.columns`.
+    """
+    found = []
+    for table in TABLES:
+        n_keys = 1 + len(table.keys)
+        expected = {tuple(row[:n_keys]): row for row in ledger.rows(table)}
+        runs = set()
+        for row in stored(table):
+            other = expected.pop(tuple(row[:n_keys]), None)
+            if other is None or not _agree(row[n_keys:], other[n_keys:]):
+                runs.add(str(row[0]))
+        runs |= {str(key[0]) for key in expected}
+        found += [
+            f"The table {table.name!r} does not agree with the events of run {run!r}."
+            for run in sorted(runs)
+        ]
+    return found
+
+
+def _agree(one: Sequence[Value], other: Sequence[Value]) -> bool:
+    return all(
+        a == b
+        or (
+            isinstance(a, (int, float))
+            and isinstance(b, (int, float))
+            and abs(a - b) <= 1e-9 * max(abs(a), abs(b))
+        )
+        for a, b in zip(one, other, strict=False)
+    )
