@@ -189,10 +189,7 @@ class PostgresStore:
             for row in sorted(rows):
                 connection.execute(_PUT_TEXT, row)
             for one in self._additions(connection, run, seq, stored):
-                parameters = [
-                    column_text(value) if isinstance(value, str) else value
-                    for value in addition_parameters(one, run)
-                ]
+                parameters = addition_parameters(one, run, column_text)
                 connection.execute(sql.SQL(_ADD[one.table]), parameters)
             connection.execute(
                 "INSERT INTO events (run, seq, at, kind, key, body) "

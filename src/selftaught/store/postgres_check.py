@@ -7,6 +7,7 @@ from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
 from selftaught.store.postgres_schema import WITH_TOTALS, schema_version
+from selftaught.store.postgres_text import column_text
 from selftaught.store.record import decode_event, referenced_texts
 from selftaught.store.totals import Ledger, differences
 
@@ -37,7 +38,7 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             hashes.add(name)
             if bytes_hash(bytes(value)) != name:
                 yield f"The text {name!r} is not the text that was stored under this hash."
-    ledger = Ledger()
+    ledger = Ledger(column_text)
     with connection.cursor(name="events") as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(

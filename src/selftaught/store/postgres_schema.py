@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from selftaught.store import totals
+from selftaught.store.postgres_text import column_text
 
 if TYPE_CHECKING:
     import psycopg
@@ -289,5 +290,7 @@ def fill_totals(connection: "psycopg.Connection[Any]") -> None:
     with connection.cursor(name="counted") as events:
         events.itersize = _BATCH
         totals.fill(
-            events.execute("SELECT run, seq, body::text FROM events ORDER BY run, seq"), insert
+            events.execute("SELECT run, seq, body::text FROM events ORDER BY run, seq"),
+            insert,
+            column_text,
         )

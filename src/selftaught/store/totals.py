@@ -29,6 +29,7 @@ from selftaught.store.record import decode_event
 from selftaught.utility import Scored, kind
 
 Value = str | int | float | None
+AsColumn = Callable[[str], str]
 
 
 class Table(NamedTuple):
@@ -96,11 +97,12 @@ class Addition(NamedTuple):
     key: tuple[Value, ...]
     amounts: dict[str, int | float]
 
-    def row(self, run: str) -> tuple[Value, ...]:
-        """The values of `Table.columns`."""
+    def row(self, run: str, as_column: AsColumn) -> tuple[Value, ...]:
+        """The values of `Table.columns`, with texts as the database takes them."""
         table = self.table
+        key = (as_column(part) if isinstance(part, str) else part for part in self.key)
         amounts = (self.amounts.get(c, 0) for c in (*table.kept, *table.whole))
-        return (run, *self.key, *amounts, *(float(self.amounts.get(c, 0)) for c in table.real))
+        return (run, *key, *amounts, *(float(self.amounts.get(c, 0)) for c in table.real))
 
 
 def additions(
@@ -240,9 +242,17 @@ def addition_sql(table: Table, mark: str) -> str:
     )
 
 
-def addition_parameters(addition: Addition, run: str) -> tuple[Value, ...]:
-    """The parameters of `addition_sql`."""
-    row = addition.row(run)
+def addition_parameters(
+    addition: Addition, run: str, as_column: AsColumn = str
+) -> tuple[Value, ...]:
+    """The parameters of `addition_sql`.
+
+    Args:
+        addition: what is added.
+        run: to whose totals.
+        as_column: makes of a text one that the database takes.
+    """
+    row = addition.row(run, as_column)
     if addition.table is CANDIDATES:
         _, scored, total = row[-3:]
         return (*row, scored, total)
@@ -287,9 +297,14 @@ class Counting:
 
 
 class Ledger:
-    """The totals of whole runs, added up from their events in order."""
+    """The totals of whole runs, added up from their events in order.
 
-    def __init__(self) -> None:
+    Args:
+        as_column: makes of a text one that the database takes.
+    """
+
+    def __init__(self, as_column: AsColumn = str) -> None:
+        self._as_column = as_column
         self._rows: dict[Table, dict[tuple[Value, ...], list[Value]]] = {t: {} for t in TABLES}
         self._rounds: set[tuple[str, str]] = set()
         self._rounds_ended: dict[str, int] = {}
@@ -308,7 +323,7 @@ class Ledger:
             self._rounds_ended[run] = self._rounds_ended.get(run, 0) + 1
 
     def _add(self, addition: Addition, run: str) -> None:
-        table, row = addition.table, list(addition.row(run))
+        table, row = addition.table, list(addition.row(run, self._as_column))
         n_keys = 1 + len(table.keys)
         known = self._rows[table].setdefault(tuple(row[:n_keys]), row)
         if known is not row:
@@ -337,7 +352,9 @@ def insert_sql(table: Table, mark: str) -> str:
 
 
 def fill(
-    bodies: Iterable[tuple[str, int, str]], insert: Callable[[Table, list[list[Value]]], object]
+    bodies: Iterable[tuple[str, int, str]],
+    insert: Callable[[Table, list[list[Value]]], object],
+    as_column: AsColumn = str,
 ) -> None:
     """Enter the totals of all runs of a store that has none.
 
@@ -346,9 +363,10 @@ def fill(
     Args:
         bodies: of all events, with their runs and numbers, ordered by both.
         insert: enters rows into a table.
+        as_column: makes of a text one that the database takes.
     """
     for run, events in itertools.groupby(bodies, key=lambda one: one[0]):
-        ledger = Ledger()
+        ledger = Ledger(as_column)
         for _, seq, body in events:
             with contextlib.suppress(StoreError):
                 ledger.add(run, seq, decode_event(body, run, seq))
