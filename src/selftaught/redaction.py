@@ -111,8 +111,10 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, MARK)
-        if any(hint in text for hint in _HINTS):
-            text = _PRIVATE_KEY.sub(MARK, _KEY.sub(MARK, text))
+        for hint in _HINTS:
+            if hint in text:
+                text = _PRIVATE_KEY.sub(MARK, _KEY.sub(MARK, text))
+                break
         if "earer" in text:
             text = _BEARER.sub(rf"\g<1>{MARK}", text)
         return _USER.sub(rf"\g<1>{URL_MARK}@", text) if "://" in text else text

@@ -70,7 +70,7 @@ class Broker:
         self._tariff = tariff
         self._tracing = tracing or Tracing()
         self._cache = cache
-        self._asked: Counter[tuple[str, str]] = Counter()
+        self._asked: dict[str, Counter[str]] = {}
         self._lock = threading.Lock()
         self.replayed_calls = 0
         self.calls_by_source: Counter[str] = Counter()
@@ -79,6 +79,11 @@ class Broker:
     def live_calls(self) -> int:
         """Requests that the model was asked in this process."""
         return self.calls_by_source["live"]
+
+    def job_ended(self, job: str) -> None:
+        """Forget what a job has asked: it asks no more."""
+        with self._lock:
+            self._asked.pop(job, None)
 
     def __call__(self, job: str, request: Request, seed: int) -> Answer:
         """Answer a request of a job, from the record or from the model.
@@ -94,8 +99,9 @@ class Broker:
         content = request.content_hash
         with self._lock:
             # The job is in the key, so its own requests alone decide what is asked when.
-            occurrence = self._asked[job, content]
-            self._asked[job, content] += request.n_responses
+            asked = self._asked.setdefault(job, Counter())
+            occurrence = asked[content]
+            asked[content] += request.n_responses
         recorded = self._journal.recorded_answer(job, content, occurrence)
         if recorded is not None and len(recorded[1]) == request.n_responses:
             with self._lock:

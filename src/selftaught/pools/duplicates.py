@@ -20,12 +20,14 @@ from selftaught.store.journal import Journal
 
 # Of programs that look alike and are not, no more are compared with a new one.
 MAX_ALIKE = 8
+# The oldest are forgotten, so that a long run takes no more memory than a short one.
+MAX_SKETCHES = 20_000
 _COMMENT = re.compile(r"#.*")
 _BLANK = re.compile(r"\s+")
 
 
 class Duplicates:
-    """The programs that have a score in a run, by what is left of them without comments.
+    """The latest programs with a score in a run, by what is left of them without comments.
 
     Thread safety: none; the caller holds a lock.
 
@@ -42,6 +44,8 @@ class Duplicates:
         if not follows_from_code(job):
             return
         alike = self._alike.setdefault(_sketch(job.solution.source), [])
+        if len(self._alike) > MAX_SKETCHES:
+            del self._alike[next(iter(self._alike))]
         if job.solution.hash not in alike and len(alike) < MAX_ALIKE:
             alike.append(job.solution.hash)
 

@@ -129,7 +129,7 @@ class Gate:
                 self._grant()
 
     def _grant(self) -> None:
-        while self._free and (ticket := self._next()) is not None:
+        while self._waiting and self._free and (ticket := self._next()) is not None:
             self._waiting.remove(ticket)
             for other in self._waiting:
                 other.overtaken += other.number < ticket.number
@@ -141,6 +141,9 @@ class Gate:
             ticket.granted.set()
 
     def _next(self) -> Ticket | None:
+        if len(self._waiting) == 1 and self._waiting[0].urgency is not Urgency.AHEAD:
+            # Most turns find nobody else waiting.
+            return self._waiting[0]
         asked = [ticket for ticket in self._waiting if ticket.urgency is not Urgency.AHEAD]
         overdue = [ticket for ticket in asked if ticket.overtaken >= MAX_OVERTAKEN]
         if overdue:

@@ -17,6 +17,8 @@ from selftaught.solution import Solution, extract_code
 
 # Taking the code out of an answer may parse it many times over, which holds the interpreter up.
 MAX_ANSWER_CHARS = 60_000
+# Scored ahead and not asked for yet: a score that is asked for later counts as reused.
+MAX_UNASKED = 10_000
 
 
 class Guess(msgspec.Struct, eq=False):
@@ -96,40 +98,58 @@ class Guesses:
 
 
 class Tally:
-    """Counts what was scored ahead in a run, and what of it was asked for. Thread-safe."""
+    """Counts what was scored ahead in a run, and what of it was asked for. Thread-safe.
+
+    Of what nobody asks for it remembers the last few thousand; the others count as wasted.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-        self._used: set[str] = set()
+        self._begun = self._used = 0
+        self._used_s = self._wasted_s = 0.0
+        # Seconds of what was not asked for yet; 0 where it has not ended.
+        self._unasked: dict[str, float] = {}
+        self._awaited: set[str] = set()
         self._lock = threading.Lock()
 
     def begun(self, key: str) -> None:
         """A score was begun that nobody had asked for."""
         with self._lock:
-            self._seconds[key] = 0.0
+            self._begun += 1
+            self._unasked[key] = 0.0
+            if len(self._unasked) > MAX_UNASKED:
+                self._wasted_s += self._unasked.pop(next(iter(self._unasked)))
 
     def took(self, key: str, seconds: float) -> None:
         """It took so long."""
         with self._lock:
-            self._seconds[key] = seconds
+            if key in self._unasked:
+                self._unasked[key] = seconds
+            elif key in self._awaited:
+                self._awaited.discard(key)
+                self._used_s += seconds
+            else:
+                self._wasted_s += seconds
 
     def asked(self, key: str) -> bool:
         """Take note that a score was asked for; True if it was scored ahead and is first now."""
         with self._lock:
-            is_first = key in self._seconds and key not in self._used
-            if is_first:
-                self._used.add(key)
-            return is_first
+            if key not in self._unasked:
+                return False
+            self._used += 1
+            seconds = self._unasked.pop(key)
+            self._used_s += seconds
+            if not seconds:
+                self._awaited.add(key)
+            return True
 
     def total(self) -> Speculated:
         """The counts so far."""
         with self._lock:
-            used_s = sum(self._seconds[key] for key in self._used)
             return Speculated(
-                begun=len(self._seconds),
-                used=len(self._used),
-                used_s=used_s,
-                wasted_s=sum(self._seconds.values()) - used_s,
+                begun=self._begun,
+                used=self._used,
+                used_s=self._used_s,
+                wasted_s=self._wasted_s + sum(self._unasked.values()),
             )
 
 

@@ -11,6 +11,7 @@ from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
     AnyEvent,
     Attempted,
+    Improved,
     MetaEvaluated,
     Paused,
     RunEnded,
@@ -57,6 +58,7 @@ class Execution:
         self.watch = watch
         self.stop = stop or threading.Event()
         self._journal: Journal | None = None
+        self._broker: Broker | None = None
         self._environment = os.environ if environment is None else environment
         address = base_url or config.base_url
         self.tariff = tariff_of(
@@ -117,7 +119,7 @@ class Execution:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
-        broker = Broker(
+        broker = self._broker = Broker(
             self.model, journal, self.account, self._check, self.tariff, self.tracing, cache
         )
         try:
@@ -200,6 +202,8 @@ class Execution:
     def on_event(self, event: AnyEvent) -> None:
         """Tell who wants to know of an event that has been recorded."""
         self._observe(event)
+        if self._broker is not None and isinstance(event, Improved):
+            self._broker.job_ended(event.job)
         self.watch.on_event(event)
 
     def _close_model(self) -> None:

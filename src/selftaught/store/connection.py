@@ -37,13 +37,18 @@ def explained(name: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        sentence = (
-            "cannot be read or written ({error})."
-            if code is None
-            else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
-        )
-        raise StoreError(f"The store {name!r} {sentence.format(error=error)}") from error
+        raise explanation(name, error) from error
+
+
+def explanation(name: str, error: sqlite3.Error) -> StoreError:
+    """What an error of SQLite means for the user."""
+    code = getattr(error, "sqlite_errorcode", None)
+    sentence = (
+        "cannot be read or written ({error})."
+        if code is None
+        else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
+    )
+    return StoreError(f"The store {name!r} {sentence.format(error=error)}")
 
 
 def _connect(real: str, query: str) -> sqlite3.Connection:

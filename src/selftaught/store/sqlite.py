@@ -13,7 +13,12 @@ from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
-from selftaught.store.connection import connect_reader, connect_writer, explained
+from selftaught.store.connection import (
+    connect_reader,
+    connect_writer,
+    explained,
+    explanation,
+)
 from selftaught.store.event_store import (
     RunRow,
     after_prefix,
@@ -351,14 +356,9 @@ class SQLiteStore:
                 return
             after = rows[-1][0]
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> "_Use":
         require_process(self._pid, self.path)
-        with self._lock:
-            if self._connection is None:
-                raise closed_store(self.path)
-            with explained(self.path):
-                yield self._connection
+        return _Use(self)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -372,6 +372,31 @@ class SQLiteStore:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+
+class _Use:
+    """The connection for one thread at a time; a class since look-ups are many and short."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> sqlite3.Connection:
+        store = self._store
+        store._lock.acquire()
+        if store._connection is None:
+            store._lock.release()
+            raise closed_store(store.path)
+        return store._connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._store._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise explanation(self._store.path, error) from error
 
 
 def _clear_log(connection: sqlite3.Connection) -> None:
