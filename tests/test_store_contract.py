@@ -12,6 +12,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Asked,
     Attempted,
     Audited,
     BudgetRefused,
@@ -98,6 +99,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
     paused(),
     RunEnded(status="done", reason="all rounds are over"),
+    Asked(job="r1", content_hash="c0", occurrence=0, worst_tokens=500, worst_dollars=0.125),
     Unanswered(job="r1", reason="no answer", lost_tokens=500, lost_dollars=0.125),
     Audited(
         program="aa",

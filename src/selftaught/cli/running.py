@@ -139,6 +139,7 @@ def resume_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
+    base_url: options.BaseUrl = None,
     *,
     pacing: options.Pacing,
 ) -> None:
@@ -152,6 +153,7 @@ def resume_command(
             environment=os.environ,
             seed=seed,
             pacing=pacing.changes,
+            base_url=base_url,
         )
     _print(result, progress.seconds, json)
 
@@ -243,6 +245,8 @@ def _print_tables(run: Run, seconds: float) -> None:
         audit_tables.print_audit(run.audit)
     if run.spent:
         out.print(screen.spent_line(run, seconds))
+    if run.resumed is not None:
+        out.print(screen.resumed_line(run.resumed, run.spent))
     out.print(f"Recorded as run {run.id}.", style="dim")
 
 
@@ -286,5 +290,6 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "comparison": msgspec.to_builtins(run.comparison),
         "audit": audit_tables.audit_as_data(run.audit),
         "spent": run.spent,
+        "resumed": screen.resumed_as_data(run),
         "seconds": seconds,
     }

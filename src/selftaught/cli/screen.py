@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selftaught.algorithm import Round
+from selftaught.events import RunResumed
 from selftaught.improvement import Improvement
 from selftaught.meta_utility import Measured
 from selftaught.plain_text import visible
@@ -221,6 +222,28 @@ def spent_line(run: Run, seconds: float) -> str:
     if spent["dollars"]:
         parts.append(f"${spent['dollars']:.2f}")
     return " · ".join(parts)
+
+
+def resumed_line(resumed: RunResumed, spent: Mapping[str, float]) -> str:
+    """What a run that was gone on with did not do again, and what it did."""
+    again = (
+        f"; {resumed.under_way} calls were under way when it ended, "
+        f"{spent['repeated_calls']:.0f} of them were made again"
+        if resumed.under_way
+        else ""
+    )
+    return (
+        f"Not done again: {resumed.answers} answers, {resumed.scores} scores, "
+        f"{resumed.improvements} improve jobs{again}"
+    )
+
+
+def resumed_as_data(run: Run) -> dict[str, object] | None:
+    """The same as JSON-able data; None where the run was never gone on with."""
+    if run.resumed is None:
+        return None
+    told = {name: getattr(run.resumed, name) for name in run.resumed.__struct_fields__}
+    return {**told, "repeated": run.spent.get("repeated_calls", 0)}
 
 
 def diff(before: str, after: str, names: tuple[str, str]) -> Text:

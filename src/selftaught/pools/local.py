@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from typing import TypeVar
 
-from selftaught.errors import SandboxUnavailable, SolutionError
+from selftaught.errors import ProcessLost, SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.gate import Gate, Ticket, Urgency
@@ -148,6 +148,8 @@ class LocalPool:
         except (wire.EndOfFrames, wire.WireError) as error:
             try:
                 return ended(child.close(), error)
+            except ProcessLost:
+                raise
             except SandboxUnavailable as gone:
                 return Failed(reason=str(gone))
         except BaseException:

@@ -10,22 +10,33 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from selftaught.errors import ProcessLost, RequestRejected, SandboxUnavailable
 from selftaught.events import (
     Attempted,
     BudgetRefused,
     Evaluated,
     Improved,
+    Paused,
     Requested,
     Speculated,
     evaluation_key,
 )
 from selftaught.language_model import Answer, Request
-from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
+from selftaught.pool import (
+    MAX_STARTS,
+    AheadPool,
+    Attempt,
+    ImproveJob,
+    Pool,
+    ScoreJob,
+    Underway,
+)
 from selftaught.pools.duplicates import Duplicates
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
@@ -43,6 +54,39 @@ class _Running(msgspec.Struct, eq=False):
 
 class _GivenUp(Exception):
     """What was being computed ahead has no outcome; who wants one computes it."""
+
+
+class _Given:
+    """What the language model answered one job, for when the job has to begin again."""
+
+    def __init__(self, ask: Callable[[Request], Answer]) -> None:
+        self._ask = ask
+        self._given: dict[Request, list[Answer | RequestRejected]] = {}
+        self._next: Counter[Request] = Counter()
+        self._lock = threading.Lock()
+
+    def rewind(self) -> None:
+        """The job begins, and is to be given the same again."""
+        with self._lock:
+            self._next.clear()
+
+    def ask(self, request: Request) -> Answer:
+        """What the same request was given before, or else what the model says now."""
+        with self._lock:
+            before = self._given.setdefault(request, [])
+            number = self._next[request]
+            self._next[request] += 1
+            known = before[number] if number < len(before) else None
+        if known is None:
+            try:
+                known = self._ask(request)
+            except RequestRejected as rejection:
+                known = rejection
+            with self._lock:
+                before.append(known)
+        if isinstance(known, RequestRejected):
+            raise known
+        return known
 
 
 class RecordedPool:
@@ -223,7 +267,7 @@ class RecordedPool:
         started = time.monotonic()
         guesses = self._guesses(job)
         try:
-            outcome = _without_secrets(self._pool.improve(self._observed(job, guesses)))
+            outcome = _without_secrets(self._improve_on_whole_machine(job, guesses))
         finally:
             if guesses is not None:
                 guesses.end()
@@ -233,7 +277,7 @@ class RecordedPool:
             ("utility_calls", account.refused_utility_calls),
         ):
             if times:
-                self._journal.record(BudgetRefused(job=job.key, limit=limit, times=times))
+                self._journal.record_up_to(BudgetRefused(job=job.key, limit=limit, times=times), 1)
         returned = outcome.source if isinstance(outcome, Returned) else None
         self._journal.record(
             Improved(
@@ -251,6 +295,26 @@ class RecordedPool:
             texts=(job.improver.source, job.initial.source),
         )
         return outcome
+
+    def _improve_on_whole_machine(self, job: ImproveJob, guesses: Guesses | None) -> Outcome:
+        """Run the job; from its beginning where its process is lost, which it is not charged for.
+
+        Its answers are remembered meanwhile, so that none is asked for again.
+        """
+        given = _Given(job.ask)
+        lost: ProcessLost | None = None
+        for _ in range(MAX_STARTS):
+            given.rewind()
+            try:
+                return self._pool.improve(self._observed(job, guesses, given.ask))
+            except ProcessLost as error:
+                lost = error
+                job.account.restart()
+                self._journal.record(Paused(what="process_lost", detail=f"{job.key}: {error}"))
+        raise SandboxUnavailable(
+            f"{lost} It was so {MAX_STARTS} times for one job: give the run more memory, or fewer "
+            "--slots. `selftaught resume` goes on with it."
+        )
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
@@ -273,9 +337,12 @@ class RecordedPool:
 
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
-    def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
+    def _observed(
+        self, job: ImproveJob, guesses: Guesses | None, give: Callable[[Request], Answer]
+    ) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
+        tried: Counter[Attempt] = Counter()
 
         def utility(solution: Solution) -> Outcome:
             self._check()
@@ -301,13 +368,15 @@ class RecordedPool:
             return job.initial_outcome()
 
         def ask(request: Request) -> Answer:
-            answer = job.ask(request)
+            answer = give(request)
             if guesses is not None:
                 guesses.answered(answer.texts, job.initial.entry_point)
             return answer
 
         def on_attempt(attempt: Attempt) -> None:
-            self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
+            tried[attempt] += 1
+            event = Attempted(job=job.key, what=attempt.what, detail=attempt.detail)
+            self._journal.record_up_to(event, tried[attempt])
             job.on_attempt(attempt)
 
         return msgspec.structs.replace(

@@ -70,6 +70,14 @@ class Store(Protocol):
         """
         ...
 
+    def take(self, run: str) -> None:
+        """Become the writer of a run; until then another process may add to it.
+
+        Raises:
+            StoreError: no such run, or another process is its writer.
+        """
+        ...
+
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
         ...

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 BATCH = 500
 _CONNECT_S = 15
+# How long to wait for a run whose last writer may have died just now, and how often to look.
+_TAKE_S = 3.0
+_LOOK_AGAIN_S = 0.05
 # Together with the hash of a run's id: the lock of that run, among all users of the database.
 _LOCK_SPACE = 0x53544F50
 _PUT_TEXT = "INSERT INTO texts (hash, text) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
@@ -143,6 +146,23 @@ class PostgresStore:
             )
         return run
 
+    def take(self, run: str) -> None:
+        """Become the writer of a run; see `Store.take`.
+
+        Waits a little where another process is: the server notices the end of one in its own time.
+        """
+        if not self._writable:
+            raise read_only_store(self.path)
+        self.events(run)
+        deadline = time.monotonic() + _TAKE_S
+        while True:
+            with self._reading() as connection:
+                if self._takes(connection, run):
+                    return
+            if time.monotonic() >= deadline:
+                raise self._written_by_another(run)
+            time.sleep(_LOOK_AGAIN_S)
+
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
         return self.append_with_texts(run, event, ())
@@ -158,7 +178,8 @@ class PostgresStore:
             ).fetchone()
             if known is None:
                 raise unknown_run(run, self.path)
-            self._take(connection, run)
+            if not self._takes(connection, run):
+                raise self._written_by_another(run)
             seq: int = (known[0] or 0) + 1
             # In one order everywhere: two writers that share texts never wait for each other.
             for row in sorted(rows):
@@ -251,20 +272,24 @@ class PostgresStore:
     ) -> None:
         self.close()
 
-    def _take(self, connection: "psycopg.Connection[Any]", run: str) -> None:
+    def _takes(self, connection: "psycopg.Connection[Any]", run: str) -> bool:
         """Become the run's writer, which the server remembers for as long as we are connected."""
         if run in self._taken:
-            return
+            return True
         lock = int.from_bytes(text_hash(run).encode()[:4]) >> 1
         row = connection.execute(
             "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, lock)
         ).fetchone()
         if row is None or not row[0]:
-            raise StoreError(
-                f"Run {run} in {self.path!r} is being written by another process: wait until that "
-                "has ended, or end it."
-            )
+            return False
         self._taken.add(run)
+        return True
+
+    def _written_by_another(self, run: str) -> StoreError:
+        return StoreError(
+            f"Run {run} in {self.path!r} is being written by another process: wait until that "
+            "has ended, or end it."
+        )
 
     def _in_batches(
         self, run: str, kinds: Collection[str] | None, after: int

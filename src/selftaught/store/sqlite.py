@@ -119,6 +119,12 @@ class SQLiteStore:
             )
         return run
 
+    def take(self, run: str) -> None:
+        """Become the writer of a run, which whoever opened the store for writing is already."""
+        if self._writer_lock is None:
+            raise read_only_store(self.path)
+        self.events(run)
+
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
         return self.append_with_texts(run, event, ())
