@@ -13,6 +13,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.damaged_postgres import find_rows
 from selftaught.store.event_store import (
     RunRow,
     closed_store,
@@ -28,6 +29,7 @@ from selftaught.store.postgres_adding import PostgresAdding, free_name
 from selftaught.store.postgres_check import problems
 from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
 from selftaught.store.record import decode_event, encode_config, encode_event, without_nul
+from selftaught.store.salvage import Findings
 
 if TYPE_CHECKING:
     import psycopg
@@ -227,6 +229,11 @@ class PostgresStore:
         with self._reading() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return list(problems(connection))
+
+    def find_rows(self, findings: Findings) -> None:
+        """Take up what the server still gives of a damaged store."""
+        with self._reading() as connection:
+            find_rows(connection, findings)
 
     def close(self) -> None:
         """Let go of the database and of the runs taken; a second call does nothing."""
