@@ -369,6 +369,19 @@ class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     seconds: float = 0.0
 
 
+class Repaired(Event, frozen=True, kw_only=True, tag="repaired"):
+    """The run was saved from a damaged store, and this is where it stood then.
+
+    Attributes:
+        lost: how many events could not be read, by kind; `unknown` where not even that could.
+            Those before this one are numbered anew, without the lost ones.
+        prompts_lost: answers whose prompts were lost; a text that says so is in their place.
+    """
+
+    lost: dict[str, int]
+    prompts_lost: int = 0
+
+
 AnyEvent = (
     RunStarted
     | RunResumed
@@ -387,6 +400,7 @@ AnyEvent = (
     | RoundEnded
     | Audited
     | Paused
+    | Repaired
 )
 
 

@@ -21,6 +21,7 @@ from selftaught.cli import (
     reproducing,
     running,
     screen,
+    storing,
     task_folders,
 )
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
@@ -57,6 +58,7 @@ for _name, _command in (
 ):
     app.command(_name)(options.spread(_command))
 app.add_typer(estimating.commands(), name="estimate")
+app.add_typer(storing.commands(), name="store")
 
 
 def _version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ CHECKPOINT_PAGES = 4000
 _SENTENCES = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database: name another file with --store.",
     sqlite3.SQLITE_CORRUPT: "is damaged ({error}): go back to a copy, or save what can still be "
-    "read with the sqlite3 shell's .recover.",
+    "read with `selftaught store repair`.",
     sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable, or name "
     "another file with --store.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file, of the files "

@@ -12,6 +12,7 @@ from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.adding import SQLiteAdding, free_name
 from selftaught.store.connection import connect_reader, connect_writer, explained
 from selftaught.store.event_store import (
     RunRow,
@@ -109,10 +110,7 @@ class SQLiteStore:
         now = self._clock()
         day = time.strftime("r-%Y%m%d-", time.gmtime(now))
         with self._transaction() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM runs WHERE substr(id, 1, ?) = ?", (len(day), day)
-            ).fetchone()
-            run = f"{day}{count + 1:03d}"
+            run = free_name(connection, day)
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (?, ?, ?, ?)",
                 (run, now, printable(redacted(command)), encoded),
@@ -154,6 +152,12 @@ class SQLiteStore:
         with self._transaction() as connection:
             connection.execute(_PUT_TEXT, (name, text_to_column(text)))
         return name
+
+    @contextmanager
+    def adding(self) -> Iterator[SQLiteAdding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        with self._transaction() as connection:
+            yield SQLiteAdding(connection)
 
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
