@@ -128,6 +128,12 @@ class Account:
         with self._lock:
             self.calls, self.responses, self.utility_calls = calls, responses, utility_calls
 
+    def begin_again(self) -> None:
+        """Forget what was spent: the job that spent it is run anew from its beginning."""
+        with self._lock:
+            self.calls = self.responses = self.utility_calls = 0
+            self.refused_calls = self.refused_utility_calls = 0
+
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
     """An amount: tokens of prompts and completions together, and dollars."""

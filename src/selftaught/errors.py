@@ -5,6 +5,7 @@
     ├── TaskError             a task folder is missing, broken or does not check
     ├── SolutionError         a program text cannot be a solution
     ├── SandboxUnavailable    this machine lacks an isolation layer
+    ├── ClusterUnavailable    no other machine runs the jobs of a run
     ├── StoreError            the event store cannot be opened, read or written
     ├── ModelError            the language model cannot answer
     │   ├── ModelUnreachable      no answer within the retries
@@ -43,6 +44,10 @@ class SolutionError(SelftaughtError):
 
 class SandboxUnavailable(SelftaughtError):
     """An isolation layer that is required is missing on this machine."""
+
+
+class ClusterUnavailable(SelftaughtError):
+    """A cluster cannot be used, or none of its machines is left."""
 
 
 class StoreError(SelftaughtError):

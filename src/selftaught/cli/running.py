@@ -139,6 +139,14 @@ def resume_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="local|URL",
+            help="Where programs run from now on; as before if left out.",
+        ),
+    ] = None,
     *,
     pacing: options.Pacing,
 ) -> None:
@@ -152,6 +160,7 @@ def resume_command(
             environment=os.environ,
             seed=seed,
             pacing=pacing.changes,
+            pool=pool,
         )
     _print(result, progress.seconds, json)
 

@@ -15,22 +15,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from selftaught.errors import ClusterUnavailable
 from selftaught.events import (
     Attempted,
     BudgetRefused,
     Evaluated,
     Improved,
+    Paused,
     Requested,
     Speculated,
     evaluation_key,
 )
 from selftaught.language_model import Answer, Request
-from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
+from selftaught.pool import AheadPool, Attempt, ImproveJob, NodeLost, Pool, ScoreJob, Underway
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.utility import Outcome, Returned, Scored, kind, number
+
+# After so many nodes in a row that were lost with it, a job is more likely the reason than not.
+MAX_LOSSES = 4
 
 
 class _Running(msgspec.Struct, eq=False):
@@ -53,12 +58,19 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
+        begin_again: told of the key of an improve job that is run anew since its node was lost.
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, check: Callable[[], None], *, speculate: bool = True
+        self,
+        pool: Pool,
+        journal: Journal,
+        check: Callable[[], None],
+        *,
+        speculate: bool = True,
+        begin_again: Callable[[str], None] = lambda key: None,
     ) -> None:
-        self.slots = pool.slots
+        self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
         # As many as there are slots: more could not begin. None begins before there is work.
         self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
@@ -70,6 +82,11 @@ class RecordedPool:
         self._lock = threading.Lock()
         self.scored = 0
         self.reused = 0
+
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once."""
+        return self._pool.slots
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
@@ -203,12 +220,7 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        guesses = self._guesses(job)
-        try:
-            outcome = _without_secrets(self._pool.improve(self._observed(job, guesses)))
-        finally:
-            if guesses is not None:
-                guesses.end()
+        outcome = _without_secrets(self._improved(job))
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
@@ -233,6 +245,29 @@ class RecordedPool:
             texts=(job.improver.source, job.initial.source),
         )
         return outcome
+
+    def _improved(self, job: ImproveJob) -> Outcome:
+        """Run an improve job, anew where its node is lost: what it did costs a look-up then."""
+        losses = 0
+        while True:
+            guesses = self._guesses(job)
+            try:
+                return self._pool.improve(self._observed(job, guesses))
+            except NodeLost as lost:
+                losses += 1
+                if losses == MAX_LOSSES:
+                    raise ClusterUnavailable(
+                        f"The improver of {job.key} was lost with its node {losses} times, the "
+                        f"last time since {lost}. `selftaught resume` goes on."
+                    ) from lost
+                self._journal.record(
+                    Paused(what="node_lost", detail=f"{job.key} is run anew, since {lost}")
+                )
+                job.account.begin_again()
+                self._begin_again(job.key)
+            finally:
+                if guesses is not None:
+                    guesses.end()
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
