@@ -140,6 +140,14 @@ def resume_command(
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
     base_url: options.BaseUrl = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="local|URL",
+            help="Where programs run from now on; as before if left out.",
+        ),
+    ] = None,
     *,
     pacing: options.Pacing,
 ) -> None:
@@ -154,6 +162,7 @@ def resume_command(
             seed=seed,
             pacing=pacing.changes,
             base_url=base_url,
+            pool=pool,
         )
     _print(result, progress.seconds, json)
 

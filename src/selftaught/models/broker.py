@@ -89,6 +89,15 @@ class Broker:
         """Requests that the model was asked in this process."""
         return self.calls_by_source["live"]
 
+    def begin_again(self, job: str) -> None:
+        """Count a job's requests from the first again: it is run anew, and its answers are found.
+
+        Its earlier requests have all been answered by now, or it could not have ended.
+        """
+        with self._lock:
+            for asked in [key for key in self._asked if key[0] == job]:
+                del self._asked[asked]
+
     def __call__(self, job: str, request: Request, seed: int) -> Answer:
         """Answer a request of a job, from the record or from the model.
 

@@ -16,7 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from selftaught.errors import ProcessLost, RequestRejected, SandboxUnavailable
+from selftaught.errors import (
+    ClusterUnavailable,
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+)
 from selftaught.events import (
     Attempted,
     BudgetRefused,
@@ -33,6 +38,7 @@ from selftaught.pool import (
     AheadPool,
     Attempt,
     ImproveJob,
+    NodeLost,
     Pool,
     ScoreJob,
     Underway,
@@ -56,39 +62,6 @@ class _GivenUp(Exception):
     """What was being computed ahead has no outcome; who wants one computes it."""
 
 
-class _Given:
-    """What the language model answered one job, for when the job has to begin again."""
-
-    def __init__(self, ask: Callable[[Request], Answer]) -> None:
-        self._ask = ask
-        self._given: dict[Request, list[Answer | RequestRejected]] = {}
-        self._next: Counter[Request] = Counter()
-        self._lock = threading.Lock()
-
-    def rewind(self) -> None:
-        """The job begins, and is to be given the same again."""
-        with self._lock:
-            self._next.clear()
-
-    def ask(self, request: Request) -> Answer:
-        """What the same request was given before, or else what the model says now."""
-        with self._lock:
-            before = self._given.setdefault(request, [])
-            number = self._next[request]
-            self._next[request] += 1
-            known = before[number] if number < len(before) else None
-        if known is None:
-            try:
-                known = self._ask(request)
-            except RequestRejected as rejection:
-                known = rejection
-            with self._lock:
-                before.append(known)
-        if isinstance(known, RequestRejected):
-            raise known
-        return known
-
-
 class RecordedPool:
     """Implements `selftaught.pool.Pool` over another pool and a journal. Thread-safe.
 
@@ -98,12 +71,20 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
+        begin_again: told of the key of an improve job that is run anew, since its node or process was
+            lost.
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, check: Callable[[], None], *, speculate: bool = True
+        self,
+        pool: Pool,
+        journal: Journal,
+        check: Callable[[], None],
+        *,
+        speculate: bool = True,
+        begin_again: Callable[[str], None] = lambda key: None,
     ) -> None:
-        self.slots = pool.slots
+        self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
         # As many as there are slots: more could not begin. None begins before there is work.
         self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
@@ -118,6 +99,11 @@ class RecordedPool:
         self.reused = 0
         # Scores that are those of another program with the same code.
         self.deduplicated = 0
+
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once."""
+        return self._pool.slots
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
@@ -265,12 +251,7 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        guesses = self._guesses(job)
-        try:
-            outcome = _without_secrets(self._improve_on_whole_machine(job, guesses))
-        finally:
-            if guesses is not None:
-                guesses.end()
+        outcome = _without_secrets(self._improved(job))
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
@@ -296,25 +277,29 @@ class RecordedPool:
         )
         return outcome
 
-    def _improve_on_whole_machine(self, job: ImproveJob, guesses: Guesses | None) -> Outcome:
-        """Run the job; from its beginning where its process is lost, which it is not charged for.
+    def _improved(self, job: ImproveJob) -> Outcome:
+        """Run an improve job, anew where the machine failed it: what it did costs a look-up then.
 
-        Its answers are remembered meanwhile, so that none is asked for again.
+        Whatever it had asked for is answered by now, or it could not have ended.
         """
-        given = _Given(job.ask)
-        lost: ProcessLost | None = None
-        for _ in range(MAX_STARTS):
-            given.rewind()
+        starts = 0
+        while True:
+            starts += 1
+            guesses = self._guesses(job)
             try:
-                return self._pool.improve(self._observed(job, guesses, given.ask))
-            except ProcessLost as error:
-                lost = error
+                return self._pool.improve(self._observed(job, guesses))
+            except (NodeLost, ProcessLost) as lost:
+                if starts == MAX_STARTS:
+                    raise _too_often(job.key, lost) from lost
+                what = "node_lost" if isinstance(lost, NodeLost) else "process_lost"
+                self._journal.record(
+                    Paused(what=what, detail=f"{job.key} is run anew, since {lost}")
+                )
                 job.account.restart()
-                self._journal.record(Paused(what="process_lost", detail=f"{job.key}: {error}"))
-        raise SandboxUnavailable(
-            f"{lost} It was so {MAX_STARTS} times for one job: give the run more memory, or fewer "
-            "--slots. `selftaught resume` goes on with it."
-        )
+                self._begin_again(job.key)
+            finally:
+                if guesses is not None:
+                    guesses.end()
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
@@ -337,9 +322,7 @@ class RecordedPool:
 
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
-    def _observed(
-        self, job: ImproveJob, guesses: Guesses | None, give: Callable[[Request], Answer]
-    ) -> ImproveJob:
+    def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
         tried: Counter[Attempt] = Counter()
@@ -368,7 +351,7 @@ class RecordedPool:
             return job.initial_outcome()
 
         def ask(request: Request) -> Answer:
-            answer = give(request)
+            answer = job.ask(request)
             if guesses is not None:
                 guesses.answered(answer.texts, job.initial.entry_point)
             return answer
@@ -382,6 +365,15 @@ class RecordedPool:
         return msgspec.structs.replace(
             job, utility=utility, initial_outcome=initial_outcome, ask=ask, on_attempt=on_attempt
         )
+
+
+def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
+    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {lost}."
+    if isinstance(lost, NodeLost):
+        return ClusterUnavailable(f"{told} `selftaught resume` goes on.")
+    return SandboxUnavailable(
+        f"{told} Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+    )
 
 
 def _key(job: ScoreJob) -> str:

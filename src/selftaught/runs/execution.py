@@ -27,8 +27,8 @@ from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
 from selftaught.models.tracing import tracing_of
-from selftaught.pool import Attempt, Pool
-from selftaught.pools.local import LocalPool
+from selftaught.pool import AheadPool, Attempt, Pool
+from selftaught.pools.opening import PoolSettings, open_pool
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.traced import TracedPool
 from selftaught.redaction import without_credentials
@@ -124,14 +124,12 @@ class Execution:
             self.model, journal, self.account, self._check, self.tariff, self.tracing, cache
         )
         try:
-            pool = LocalPool(
-                config.slots,
-                allow_weak_sandbox=config.allow_weak_sandbox,
-                allow_network=config.allow_network,
-                on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
-            )
             recorded = RecordedPool(
-                TracedPool(pool, self.tracing), journal, self._check, speculate=config.speculate
+                TracedPool(self._pool(journal), self.tracing),
+                journal,
+                self._check,
+                speculate=config.speculate,
+                begin_again=broker.begin_again,
             )
             self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
@@ -193,6 +191,22 @@ class Execution:
             seed=self.config.seed,
             on_measured=measured,
             shows_text=self.config.utility_text == "shown",
+        )
+
+    def _pool(self, journal: Journal) -> AheadPool:
+        config = self.config
+        return open_pool(
+            PoolSettings(
+                url=config.pool,
+                slots=config.slots,
+                allow_weak_sandbox=config.allow_weak_sandbox,
+                allow_network=config.allow_network,
+                allow_open_cluster=config.allow_open_cluster,
+            ),
+            on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
+            on_event=self._waited,
+            check=self._check,
+            environment=self._environment,
         )
 
     def _check(self) -> None:
