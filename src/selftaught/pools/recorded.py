@@ -71,8 +71,8 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
-        begin_again: told of the key of an improve job that is run anew, since its node or process was
-            lost.
+        begin_again: told of the key of an improve job that is run anew, since its node or its
+            process was lost.
     """
 
     def __init__(
