@@ -1,0 +1,72 @@
+"""The commands by name. What implements one is imported when it is called, or its help is shown."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+# Each with its module in this package and the function in it, in the order of the help.
+TABLE = {
+    "run": ("running", "run_command"),
+    "improve": ("running", "improve_command"),
+    "transfer": ("running", "transfer_command"),
+    "compare": ("comparing", "compare_command"),
+    "audit": ("auditing", "audit_command"),
+    "reproduce": ("reproducing", "reproduce_command"),
+    "resume": ("running", "resume_command"),
+    "show": ("reading", "show_command"),
+    "export": ("reading", "export_command"),
+    "record": ("reading", "record_command"),
+    "report": ("reporting", "report_command"),
+    "track": ("reporting", "track_command"),
+    "tasks": ("listing", "tasks_command"),
+    "improvers": ("listing", "improvers_command"),
+    "models": ("listing", "models_command"),
+    "new-task": ("task_folders", "new_task_command"),
+    "check-task": ("task_folders", "check_task_command"),
+    "doctor": ("listing", "doctor_command"),
+    "estimate": ("estimating", "commands"),
+}
+
+
+class Group(TyperGroup):
+    """The root command, whose subcommands are those of TABLE."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast("dict[str, Any]", _Commands())
+
+
+class _Commands(Mapping[str, Any]):
+    """What Typer makes of each command, made where it is looked up."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, function = TABLE[name]
+            self._made[name] = _command(
+                name, getattr(importlib.import_module(f"selftaught.cli.{module}"), function)
+            )
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TABLE)
+
+    def __len__(self) -> int:
+        return len(TABLE)
+
+
+def _command(name: str, function: Any) -> Any:
+    from selftaught.cli import options
+
+    if name == "estimate":
+        group = typer.main.get_command(function())
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.command(name)(options.spread(function))
+    return typer.main.get_command(alone)
