@@ -31,12 +31,25 @@ TABLE = {
 }
 
 
+# They need a pool, whose processes start while the rest is still being read and loaded.
+NEED_A_POOL = ("run", "improve", "transfer", "compare", "reproduce", "resume")
+
+
 class Group(TyperGroup):
     """The root command, whose subcommands are those of TABLE."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = cast("dict[str, Any]", _Commands())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Begin what the command that is called will need, and read its name."""
+        if args and args[0] in NEED_A_POOL and "--help" not in args:
+            from selftaught.pools import early
+
+            early.begin()
+            ctx.call_on_close(early.discard)
+        return super().parse_args(ctx, args)
 
 
 class _Commands(Mapping[str, Any]):

@@ -157,9 +157,12 @@ def execute(config: RunConfig, store: str, json: bool, warn_above: float) -> Non
     if estimates.are_wanted():
         estimates.print_estimate(config, store, json)
         return
-    estimates.warn(config, store, warn_above)
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
-    with Progress() as progress, stopping(progress) as stop:
+    with (
+        estimates.warning(config, store, warn_above),
+        Progress() as progress,
+        stopping(progress) as stop,
+    ):
         result = start(
             config,
             store,

@@ -5,20 +5,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
-from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from selftaught.errors import SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
+from selftaught.pools import early
+from selftaught.pools.early import IMPROVER_MODULES, improver_zygote
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.gate import Gate, Ticket, Urgency
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
 from selftaught.sandbox.grant import Grant, grant_for
 from selftaught.sandbox.guest import wire
-from selftaught.sandbox.layers import choose_layers
 from selftaught.sandbox.zygote import Child, CpuLimitReached, Zygote
 from selftaught.solution import Solution
 from selftaught.task import Task
@@ -26,8 +26,6 @@ from selftaught.utility import Failed, Failure, InvalidValue, Outcome, Refused, 
 
 P = TypeVar("P")
 
-# Improvers may import it; few do, and it takes longer to load than all else that they need.
-IMPROVER_MODULES = ("numpy",)
 # Seconds by the clock that an improver may take between its requests, all of them together.
 OWN_WALL_S = 120.0
 # A score that nobody can ask for any more gets this long to end by itself, which leaves a record
@@ -65,20 +63,23 @@ class LocalPool:
         on_attempt: Callable[[str, Attempt], None] | None = None,
     ) -> None:
         self.slots = slots or os.cpu_count() or 1
-        self.layers = choose_layers(allow_weak_sandbox)
+        begun = early.take(allow_weak_sandbox)
+        self.layers = begun.layers.result()
         self._allow_network = allow_network
         self._grants: dict[str, Grant] = {}
         self._on_attempt = on_attempt or (lambda program, attempt: None)
         self._gate = Gate(self.slots)
         self._usual_s: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
-        self._idle_evaluators: list[Future[EvaluatorProcess]] = []
-        self._all_evaluators: list[Future[EvaluatorProcess]] = []
-        self._zygotes: dict[tuple[str, ...], Future[Zygote]] = {}
-        # What every run needs starts at once, while the host loads its own parts.
-        self._starting = ThreadPoolExecutor(thread_name_prefix="starting")
-        self._zygote_starting(())
-        self._idle_evaluators.append(self._evaluator_starting())
+        self._starting = begun.starting
+        # Told of every evaluator that is free, or lost.
+        self._changed = threading.Condition()
+        self._is_closing = False
+        # An evaluator that could not start stands for itself as what it raised.
+        self._idle_evaluators: list[EvaluatorProcess | BaseException] = []
+        self._all_evaluators = [begun.evaluator]
+        begun.evaluator.add_done_callback(self._evaluator_started)
+        self._zygotes: dict[tuple[str, ...], Future[Zygote]] = {(): begun.zygote}
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program in an evaluator; see `selftaught.pool.Pool.score`.
@@ -160,17 +161,20 @@ class LocalPool:
 
     def close(self) -> None:
         """End every process of the pool; what is still being scored ahead is given up."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         deadline = time.monotonic() + _CLOSING_S
         while not self._gate.is_idle and time.monotonic() < deadline:
             # Again and again: one may have been starting.
             for evaluator in _started(self._all_evaluators):
                 evaluator.kill()
             time.sleep(0.005)
+        processes: list[Future[Any]] = [*self._all_evaluators, *self._zygotes.values()]
+        wait(processes)
+        # Side by side: each takes a while to end its own.
+        list(self._starting.map(lambda process: process.close(), _started(processes)))
         self._starting.shutdown()
-        for evaluator in _started(self._all_evaluators):
-            evaluator.close()
-        for zygote in _started(self._zygotes.values()):
-            zygote.close()
 
     def _granted(self, task: Task) -> Grant:
         # Two threads may both look: they find the same.
@@ -216,14 +220,25 @@ class LocalPool:
 
     @contextmanager
     def _evaluator(self) -> Iterator[EvaluatorProcess]:
-        """Have an evaluator to oneself. A slot is held, so there are never more than slots."""
-        with self._lock:
-            mine = self._idle_evaluators.pop() if self._idle_evaluators else None
-        if mine is None:
-            mine = self._evaluator_starting()
+        """Have an evaluator to oneself. A slot is held, so no more than slots are wanted.
+
+        Where none is free another one starts. Whichever is free first is taken, since most scores
+        take less time than a start.
+        """
+        with self._changed:
+            while not self._idle_evaluators:
+                if self._is_closing:
+                    raise SandboxUnavailable("The pool was closed.")
+                if len(self._all_evaluators) < self.slots:
+                    self._start_evaluator()
+                else:
+                    self._changed.wait()
+            mine = self._idle_evaluators.pop()
+        if isinstance(mine, BaseException):
+            raise mine
         is_usable = True
         try:
-            yield mine.result()
+            yield mine
         except SandboxUnavailable:
             # It was ended, or could not be started again.
             is_usable = False
@@ -231,20 +246,30 @@ class LocalPool:
         finally:
             self._give_back(mine, is_usable)
 
-    def _give_back(self, mine: Future[EvaluatorProcess], is_usable: bool) -> None:
-        with self._lock:
-            if is_usable and mine.exception() is None and not mine.result().is_killed:
+    def _give_back(self, mine: EvaluatorProcess, is_usable: bool) -> None:
+        with self._changed:
+            if is_usable and not mine.is_killed:
                 self._idle_evaluators.append(mine)
+                self._changed.notify()
                 return
-            self._all_evaluators.remove(mine)
-        for evaluator in _started([mine]):
-            evaluator.close()
+            self._all_evaluators = [
+                one for one in self._all_evaluators if mine not in _started([one])
+            ]
+            self._changed.notify_all()
+        mine.close()
 
-    def _evaluator_starting(self) -> Future[EvaluatorProcess]:
-        evaluator = self._starting.submit(EvaluatorProcess, self.layers)
-        with self._lock:
-            self._all_evaluators.append(evaluator)
-        return evaluator
+    def _start_evaluator(self) -> None:
+        future = self._starting.submit(EvaluatorProcess, self.layers)
+        self._all_evaluators.append(future)
+        future.add_done_callback(self._evaluator_started)
+
+    def _evaluator_started(self, future: Future[EvaluatorProcess]) -> None:
+        with self._changed:
+            failure = future.exception()
+            if failure is not None:
+                self._all_evaluators.remove(future)
+            self._idle_evaluators.append(failure or future.result())
+            self._changed.notify()
 
     def _fork(self, improver: str) -> Child:
         """A child for an improver, of a zygote that has loaded the modules which it names."""
@@ -270,9 +295,8 @@ class LocalPool:
     def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
         with self._lock:
             if preload not in self._zygotes:
-                fences = (files("selftaught") / "fences.py").read_text(encoding="utf-8")
                 self._zygotes[preload] = self._starting.submit(
-                    Zygote, self.layers, IMPROVER_MODULES, {"helpers": fences}, preload
+                    improver_zygote, self.layers, preload
                 )
             return self._zygotes[preload]
 
