@@ -1,6 +1,6 @@
 """What a run came to, on the screen: tables, diffs, one line on what was spent; or as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import typer
@@ -182,12 +182,19 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
     return table
 
 
+def _not_computed(spent: Mapping[str, float]) -> str:
+    told = f"{spent['reused_scores']:.0f} scores reused"
+    if spent["deduplicated_scores"]:
+        told += f", {spent['deduplicated_scores']:.0f} from other programs with the same code"
+    return told
+
+
 def spent_line(run: Run, seconds: float) -> str:
     """Calls and time, in one line."""
     spent = run.spent
     parts = [
         f"{spent['live_calls']:.0f} calls",
-        f"{spent['scored']:.0f} programs scored ({spent['reused_scores']:.0f} scores reused)",
+        f"{spent['scored']:.0f} programs scored ({_not_computed(spent)})",
         f"{seconds:.1f} s",
     ]
     if spent["speculated_wasted"]:
