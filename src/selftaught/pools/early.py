@@ -7,7 +7,7 @@ them; `discard` ends what none took.
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.resources import files
+from pathlib import Path
 
 from selftaught.errors import SandboxUnavailable
 from selftaught.pools.evaluator_process import EvaluatorProcess
@@ -20,7 +20,7 @@ IMPROVER_MODULES = ("numpy",)
 
 def improver_zygote(layers: tuple[str, ...], preload: tuple[str, ...]) -> Zygote:
     """Start a zygote for improvers that has loaded some of IMPROVER_MODULES."""
-    fences = (files("selftaught") / "fences.py").read_text(encoding="utf-8")
+    fences = (Path(__file__).parents[1] / "fences.py").read_text(encoding="utf-8")
     return Zygote(layers, IMPROVER_MODULES, {"helpers": fences}, preload)
 
 
