@@ -10,6 +10,8 @@ MODEL  ?= mutation
 STORE  ?= selftaught.db
 # A certificate store of the system's own is used where there is one (company proxies).
 export UV_SYSTEM_CERTS ?= 1
+# What is not compiled once is compiled at every start, where Python may not write.
+export UV_COMPILE_BYTECODE ?= 1
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 
 help:  ## Show the targets
@@ -27,10 +29,12 @@ $(VENV)/.uv: pyproject.toml uv.lock
 
 $(VENV)/.installed: $(VENV)/.uv
 	@$(UV) sync --frozen --quiet --no-dev --inexact
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.uv
 	@$(UV) sync --frozen --quiet
+	@$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.installed
 
 dev: $(VENV)/.installed-dev  ## The same with every extra and the development tools

@@ -26,6 +26,7 @@ import msgspec
 
 from selftaught.errors import SandboxUnavailable, SelftaughtError, TaskError, UsageError
 from selftaught.pool import Attempt, ScoreJob
+from selftaught.pools import early
 from selftaught.pools.machine import Machine
 from selftaught.pools.nodes import channel as channels
 from selftaught.pools.nodes.channel import Channel, ChannelError
@@ -34,7 +35,6 @@ from selftaught.pools.nodes.software import software
 from selftaught.pools.nodes.task_files import unpacked
 from selftaught.pools.turns import SandboxedTurns
 from selftaught.sandbox.guest import wire
-from selftaught.sandbox.layers import choose_layers
 from selftaught.solution import Solution
 from selftaught.task import Task
 from selftaught.utility import Failure, InvalidValue
@@ -242,11 +242,11 @@ def work(start: AgentStart, folder: Path) -> None:
 
 def _machine(channel: Channel, welcome: dict[str, Any]) -> Machine:
     try:
-        layers = choose_layers(bool(welcome["allow_weak_sandbox"]))
+        begun = early.take(bool(welcome["allow_weak_sandbox"]))
     except SandboxUnavailable as error:
         channel.send({"unable": str(error)})
         raise Refusal(str(error)) from error
-    return Machine(layers, allow_network=bool(welcome["allow_network"]))
+    return Machine(begun, allow_network=bool(welcome["allow_network"]))
 
 
 def join(invitation: Invitation) -> Channel:
