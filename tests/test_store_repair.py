@@ -542,3 +542,21 @@ def test_every_kind_of_loss_is_named(copied: Path) -> None:
     # The indexes lost it too, so that nothing tells what it was.
     assert first.lost == {"unknown": 1}
     assert kind(evaluated()) == "evaluated"
+
+
+def test_looking_saving_and_exporting_write_nothing_to_what_a_kill_left(
+    with_log: Path, tmp_path: Path
+) -> None:
+    """The log is moved into its file by the one writer only, whatever SQLite is linked."""
+    path = copy_of(with_log, tmp_path, "", "-wal")
+    log = path.with_name("runs.db-wal")
+    before = (path.read_bytes(), log.read_bytes())
+    cli("check", "--store", str(path))
+    cli("repair", "--store", str(path))
+    cli("export", "latest", str(tmp_path / "a.run"), "--store", str(path))
+    assert (path.read_bytes(), log.read_bytes()) == before
+    with SQLiteStore.open(path, writable=True):
+        said = CliRunner().invoke(
+            app, ["store", "import", str(tmp_path / "a.run"), "--store", str(path)]
+        )
+    assert f"is being written by {'this very process'}" in str(said.exception)
