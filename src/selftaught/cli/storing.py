@@ -64,8 +64,8 @@ def repair_command(
     for one in repaired.runs:
         screen.out.print(_told(one), markup=False)
     screen.out.print(
-        f"Written to {into}: {len(repaired.runs):,} runs with {repaired.texts:,} texts. "
-        f"{repaired.store} is as it was.",
+        f"Written to {into}: {_count(len(repaired.runs), 'run')} with "
+        f"{_count(repaired.texts, 'text')}. {repaired.store} is as it was.",
         markup=False,
     )
     if any(not one.is_whole and one.is_resumable for one in repaired.runs):
@@ -147,16 +147,16 @@ def _print_checked(checked: Checked, run: str | None) -> None:
 
 def _told(one: SavedRun) -> str:
     """What a run keeps and what it lost, in a line."""
-    said = [f"Run {one.run}: {one.kept:,} events can be read"]
+    said = [f"Run {one.run}: {_count(one.kept, 'event')} can be read"]
     if one.lost:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in one.lost.items())
-        said.append(f"{sum(one.lost.values()):,} are lost ({kinds})")
+        said.append(f"{sum(one.lost.values()):,} lost ({kinds})")
     if one.asked_again:
-        said.append(f"{one.asked_again:,} answers would be asked for, and paid for, again")
+        said.append(f"{_count(one.asked_again, 'answer')} would be asked for, and paid for, again")
     if one.prompts_lost:
-        said.append(f"{one.prompts_lost:,} answers have lost their prompts")
+        said.append(f"the prompts of {_count(one.prompts_lost, 'answer')} are lost")
     if one.rounds_again:
-        said.append(f"{one.rounds_again:,} rounds are entered again when it is resumed")
+        said.append(f"a resume enters {_count(one.rounds_again, 'round')} again")
     if not one.is_listed:
         said.append("its line in the list of runs is lost")
     if one.is_whole:
@@ -164,6 +164,10 @@ def _told(one: SavedRun) -> str:
     said.append("it can be resumed" if one.is_resumable else "its configuration is lost, so it "
                 "cannot be resumed")  # fmt: skip
     return "; ".join(said) + "."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def commands() -> typer.Typer:

@@ -210,10 +210,12 @@ class Execution:
         )
 
     def _check(self) -> None:
-        """Raise where the run is told to stop, or its time is over."""
+        """Raise where the run is told to stop, its time is over, or its store is nearly full."""
         if self.stop.is_set():
             raise Interrupted("The run was told to stop.")
         self.account.check_time()
+        if self._journal is not None:
+            self._journal.require_room()
 
     def on_event(self, event: AnyEvent) -> None:
         """Tell who wants to know of an event that has been recorded."""

@@ -150,6 +150,10 @@ class Store(Protocol):
         """
         ...
 
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow; None where that is not known on this machine."""
+        ...
+
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences."""
         ...

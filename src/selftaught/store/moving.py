@@ -23,7 +23,13 @@ from selftaught.events import (
 from selftaught.redaction import redacted
 from selftaught.store.event_store import Adding, RunRow, Store, text_hash
 from selftaught.store.opening import open_store
-from selftaught.store.record import encode_config, encode_event, printable, referenced_texts
+from selftaught.store.record import (
+    encode_config,
+    encode_event,
+    printable,
+    referenced_texts,
+    without_nul,
+)
 from selftaught.store.run_file import (
     FORMAT,
     MAX_LINE_BYTES,
@@ -267,7 +273,9 @@ def _refuse_secret(text: str, path: str, what: str) -> None:
 def _held(store: Store, head: Head, file: IO[bytes], path: str) -> str | None:
     """The run that the file holds, or the beginning of it, where the store has it already."""
     for row in store.runs():
-        is_like = (row.created_at, row.command) == (head.created_at, printable(head.command))
+        # Postgres writes a NUL out, SQLite does not.
+        commands = {without_nul(row.command), without_nul(head.command)}
+        is_like = row.created_at == head.created_at and len(commands) == 1
         if is_like and encode_config(row.config) == encode_config(head.config):
             file.seek(0)
             lines = (line for line in read_lines(file, path) if isinstance(line, EventLine))

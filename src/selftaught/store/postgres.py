@@ -245,6 +245,10 @@ class PostgresStore:
             ids = [r[0] for r in connection.execute("SELECT id FROM runs ORDER BY number DESC")]
         return meant_run(run_prefix, ids, self.path)
 
+    def free_bytes(self) -> int | None:
+        """Not known: the disk is the server's."""
+        return None
+
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences."""
         with self._reading() as connection, connection.transaction():

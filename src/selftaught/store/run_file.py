@@ -119,11 +119,12 @@ def read_lines(file: IO[bytes], name: str) -> Iterator[Line]:
         StoreError: it is no such file, or was cut off or changed, with the line.
     """
     digest = hashlib.sha256()
-    events = texts = number = 0
+    events = texts = 0
+    has_ended = False
     with Names() as seen:
         for number, raw in enumerate(_unpacked(file, name), start=1):
             line = _decoded(raw, name, number)
-            if isinstance(line, Head) != (number == 1):
+            if has_ended or isinstance(line, Head) != (number == 1):
                 raise _damaged(name, number, "is not the line that belongs there")
             match line:
                 case Head():
@@ -141,16 +142,9 @@ def read_lines(file: IO[bytes], name: str) -> Iterator[Line]:
                         raise _damaged(name, number, "is the checksum of other lines")
             digest.update(raw + b"\n")
             yield line
-            if isinstance(line, Tail):
-                # What stands behind it is refused by `_unpacked`, which knows the file's end.
-                file_is_whole = True
-                continue
-            file_is_whole = False
-    if not number or not file_is_whole:
-        raise StoreError(
-            f"The file {name!r} is cut off: it ends after {number} lines, and its last line is "
-            "missing. Copy it again, or export the run anew."
-        )
+            has_ended = isinstance(line, Tail)
+    if not has_ended:
+        raise _cut_off(name)
 
 
 def _unpacked(file: IO[bytes], name: str) -> Iterator[bytes]:
@@ -162,10 +156,10 @@ def _unpacked(file: IO[bytes], name: str) -> Iterator[bytes]:
     while not gzip.eof:
         chunk = gzip.unconsumed_tail or file.read(_CHUNK_BYTES)
         if not chunk:
-            return
+            raise _cut_off(name)
         packed += 0 if gzip.unconsumed_tail else len(chunk)
         try:
-            piece = gzip.decompress(chunk, _CHUNK_BYTES * 16)
+            piece = gzip.decompress(chunk, _CHUNK_BYTES * 4)
         except zlib.error as error:
             raise StoreError(
                 f"The file {name!r} is no file of a run, or is damaged: it cannot be unpacked "
@@ -238,6 +232,13 @@ def _check_event(line: EventLine, expected: int, seen: Names, name: str, number:
     for text in referenced_texts(line.event):
         if text not in seen:
             raise _damaged(name, number, f"refers to text {text!r:.40}, which no line before holds")
+
+
+def _cut_off(name: str) -> StoreError:
+    return StoreError(
+        f"The file {name!r} is cut off: its end is missing. Copy it again, or export the run anew; "
+        "nothing was written."
+    )
 
 
 def _damaged(name: str, number: int, what: str) -> StoreError:

@@ -34,6 +34,7 @@ from selftaught.store.record import (
     text_from_column,
     text_to_column,
 )
+from selftaught.store.room import free_bytes
 from selftaught.store.writer_lock import WriterLock
 
 BATCH = 500
@@ -68,6 +69,7 @@ class SQLiteStore:
         clock: Callable[[], float],
     ) -> None:
         self.path = path
+        self._real = os.path.realpath(path)
         self._connection: sqlite3.Connection | None = connection
         self._writer_lock = writer_lock
         self._clock = clock
@@ -203,6 +205,10 @@ class SQLiteStore:
         with self._reading() as connection:
             ids = [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY rowid DESC")]
         return meant_run(run_prefix, ids, self.path)
+
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow: what the disk, or a limit on files, leaves."""
+        return free_bytes(self._real)
 
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences.

@@ -36,6 +36,16 @@ class Row(msgspec.Struct, frozen=True):
     values: tuple[Value, ...]
 
 
+class _Cell(msgspec.Struct, frozen=True):
+    """Where the payload of a cell lies: `local` bytes of `size` on its own page."""
+
+    rowid: int | None
+    size: int
+    start: int
+    local: int
+    end: int
+
+
 class Pages:
     """A SQLite file and its log, opened for reading; a context manager.
 
@@ -154,13 +164,21 @@ class Pages:
         (cells,) = struct.unpack_from(">H", page, start + 3)
         end = content if header <= content <= len(page) else header + 2 * cells
         count = max(0, min(end, len(page)) - header) // 2
-        pointers = dict.fromkeys(struct.unpack_from(f">{count}H", page, header))
-        for pointer in pointers:
-            if header < pointer < len(page):
-                yield from self._cell(page, pointer, kind if is_index else _TABLE_LEAF)
+        kind = kind if is_index else _TABLE_LEAF
+        # Cells lie one behind the other: where a pointer is damaged, the cell before leads to it.
+        places = [content, *struct.unpack_from(f">{count}H", page, header)]
+        seen: set[int] = set()
+        while places:
+            place = places.pop()
+            if place in seen or not header < place < len(page):
+                continue
+            seen.add(place)
+            cell = self._cell(page, place, kind)
+            if cell is not None:
+                places.append(cell.end)
+                yield from self._rows_in(page, cell)
 
-    def _cell(self, page: bytes, place: int, kind: int) -> Iterator[Row]:
-        """The row of a cell: one, or two where the log and the file know of two continuations."""
+    def _cell(self, page: bytes, place: int, kind: int) -> "_Cell | None":
         usable = self.page_bytes
         try:
             place += 4 if kind == _INDEX_INTERIOR else 0
@@ -168,30 +186,33 @@ class Pages:
             rowid: int | None = None
             if kind == _TABLE_LEAF:
                 rowid, place = _varint(page, place)
-                most = usable - 35
-            else:
-                most = (usable - 12) * 64 // 255 - 23
-            if not 1 < size <= self._file_bytes + self._log_bytes:
-                return
-            if size <= most:
-                yield Row(rowid, _record(page[place : place + size]))
-                return
-            least = (usable - 12) * 32 // 255 - 23
-            local = least + (size - least) % (usable - 4)
-            local = local if local <= most else least
-            (following,) = struct.unpack_from(">I", page, place + local)
-        except (IndexError, struct.error, ValueError):
-            return
+        except IndexError:
+            return None
+        most = usable - 35 if kind == _TABLE_LEAF else (usable - 12) * 64 // 255 - 23
+        if not 1 < size <= self._file_bytes + self._log_bytes:
+            return None
+        if size <= most:
+            return _Cell(rowid, size, place, size, place + size)
+        least = (usable - 12) * 32 // 255 - 23
+        local = least + (size - least) % (usable - 4)
+        local = local if local <= most else least
+        return _Cell(rowid, size, place, local, place + local + 4)
+
+    def _rows_in(self, page: bytes, cell: "_Cell") -> Iterator[Row]:
+        """The row of a cell: one, or two where the log and the file know of two continuations."""
+        start, end = cell.start, cell.start + cell.local
+        continued = cell.size > cell.local
         tried = set()
-        for prefers_log in (True, False):
-            payload = page[place : place + local] + self._overflow(
-                following, size - local, prefers_log
-            )
-            if payload in tried:
+        for prefers_log in (True, False) if continued else (True,):
+            payload = page[start:end]
+            if continued:
+                following = int.from_bytes(page[end : end + 4])
+                payload += self._overflow(following, cell.size - cell.local, prefers_log)
+            if payload in tried or len(payload) < cell.size:
                 continue
             tried.add(payload)
             try:
-                yield Row(rowid, _record(payload))
+                yield Row(cell.rowid, _record(payload))
             except (IndexError, struct.error, ValueError):
                 continue
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from selftaught.errors import StoreError
 
 # What SQLite would take for the log of a new file of that name.
-_LEFT_BEHIND = ("-wal", "-shm", "-journal")
+_LOGS = ("-wal", "-journal")
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def refuse_taken(path: str, *, force: bool = False) -> None:
         raise StoreError(f"{path!r} is a folder: name a file.")
     if not force and os.path.lexists(path):
         raise _exists(path)
-    for suffix in _LEFT_BEHIND:
-        if os.path.lexists(path + suffix):
+    for suffix in _LOGS:
+        if os.path.exists(path + suffix) and os.path.getsize(path + suffix):
             raise StoreError(
                 f"{path + suffix!r} is there, the log of another store: name another file."
             )
