@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TypeVar
 
 from selftaught.errors import ProcessLost, SandboxUnavailable, SolutionError
-from selftaught.pool import IMPROVER_LIMITS, Attempt, Claim, ImproveJob, ScoreJob
+from selftaught.pool import IMPROVER_LIMITS, MAX_STARTS, Attempt, Claim, ImproveJob, ScoreJob
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.gate import Gate, Ticket, Urgency
 from selftaught.pools.session import RequestRefused, Session
@@ -253,21 +253,26 @@ class LocalPool:
         # The kernel ends a thread that is left running while the host serves for minutes.
         limits = IMPROVER_LIMITS.memory_bytes, LOAD_CPU_S + IMPROVER_LIMITS.time_s + 1
         preload = tuple(name for name in IMPROVER_MODULES if name in improver)
-        zygote = self._zygote_starting(preload).result()
-        try:
-            return zygote.fork(*limits)
-        except SandboxUnavailable:
-            # Once may be the machine's doing.
-            self._discard(preload, zygote)
-            return self._zygote_starting(preload).result().fork(*limits)
+        for start in range(1, MAX_STARTS):
+            starting = self._zygote_starting(preload)
+            try:
+                return starting.result().fork(*limits)
+            except SandboxUnavailable as error:
+                self._discard(preload, starting)
+                # Once may be the machine's doing however it ended; one that cannot start never
+                # will, unless it was killed.
+                is_over = start > 1 or starting.exception() is not None
+                if is_over and not isinstance(error, ProcessLost):
+                    raise
+        return self._zygote_starting(preload).result().fork(*limits)
 
-    def _discard(self, preload: tuple[str, ...], zygote: Zygote) -> None:
+    def _discard(self, preload: tuple[str, ...], zygote: Future[Zygote]) -> None:
         with self._lock:
-            current = self._zygotes.get(preload)
-            if current is None or zygote not in _started([current]):
+            if self._zygotes.get(preload) is not zygote:
                 return
             del self._zygotes[preload]
-        zygote.close()
+        for started in _started([zygote]):
+            started.close()
 
     def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
         with self._lock:
