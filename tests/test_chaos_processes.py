@@ -141,8 +141,11 @@ class Frail:
         if self._kills:
             self._kills -= 1
             zygote = self.local._zygotes[()].result()
+            inside = below(zygote._process.pid)
             zygote._process.kill()
             zygote._process.wait()
+            # The kernel takes its time to end what is in it.
+            until(lambda: not processes().keys() & inside)
         return Answer(texts=(f"# answer {len(self.asked)}",) * request.n_responses, usage=Usage())
 
     def recorded(self) -> Counter[str]:
