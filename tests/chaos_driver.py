@@ -111,20 +111,26 @@ def run(command: dict[str, Any]) -> None:
 def main() -> None:
     gc.freeze()
     statuses: dict[int, int] = {}
+    started: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:
             pid = command["wait"]
             while pid not in statuses:
                 ended, status = os.wait()
+                started.discard(ended)
                 statuses[ended] = os.waitstatus_to_exitcode(status)
             answer = statuses.pop(pid)
         else:
             answer = os.fork()
             if answer == 0:
                 run(command)
+            started.add(answer)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
+    for pid in started:
+        # Of a test that failed.
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

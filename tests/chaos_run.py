@@ -11,13 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from conftest import write_toy
 
+from selftaught.errors import StoreError
 from selftaught.events import Answered, AnyEvent, Asked, Evaluated, Unanswered, kind
 from selftaught.history import read_history
 from selftaught.language_model import ExchangeKey
@@ -189,19 +190,26 @@ class Case:
             import psycopg
 
             with psycopg.connect(self.store, autocommit=True) as connection:
+                row = connection.execute("SELECT to_regclass('events')").fetchone()
                 query = query.replace("body", "body::text")
+                if row is None or row[0] is None:
+                    return []
                 return connection.execute(query).fetchall()  # type: ignore[call-overload]
         path = Path(self.store_path)
         if not path.exists():
             return []
-        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            tables = "SELECT count(*) FROM sqlite_master WHERE name = 'events'"
+            is_made = database.execute(tables).fetchone()[0]
+            return database.execute(query).fetchall() if is_made else []
+
+    def has_run(self) -> bool:
+        """Whether a run is entered in the store, be it without an event."""
         try:
-            return database.execute(query).fetchall()
-        except sqlite3.OperationalError as error:
-            assert "no such table" in str(error)
-            return []
-        finally:
-            database.close()
+            with open_store(self.store_path, writable=False) as store:
+                return bool(store.runs())
+        except StoreError:
+            return False
 
     def events(self) -> list[AnyEvent]:
         if not self.raw():
@@ -265,7 +273,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     result: dict[str, Any]
     facts: dict[str, Any]
-    answers: dict[tuple[str, str, int], tuple[str, ...]]
+    answers: dict[tuple[str, str, int, int], tuple[str, ...]]
     scores: dict[str, Any]
     tokens: int
     counts: dict[str, int]
@@ -304,12 +312,12 @@ def under_way(events: Sequence[AnyEvent]) -> set[tuple[str, str, int]]:
     return found
 
 
-def answers(events: Sequence[AnyEvent]) -> dict[tuple[str, str, int], tuple[str, ...]]:
+def answers(events: Sequence[AnyEvent]) -> dict[tuple[str, str, int, int], tuple[str, ...]]:
     """Every answer by what it is found by; each is recorded once."""
-    found: dict[tuple[str, str, int], tuple[str, ...]] = {}
+    found: dict[tuple[str, str, int, int], tuple[str, ...]] = {}
     for event in events:
         if isinstance(event, Answered):
-            key = event.job, event.content_hash, event.occurrence
+            key = event.job, event.content_hash, event.occurrence, len(event.texts)
             assert key not in found, f"{key} was answered twice"
             found[key] = event.texts
     return found

@@ -24,7 +24,7 @@ def test_a_run_killed_around_an_event_ends_as_an_undisturbed_one(
     middle = (expected.counts[kind] + 1) // 2
     deaths = [(1, "before"), (1, "within"), (1, "after")]
     if middle > 1:
-        deaths += [(middle, "before"), (middle, "after")]
+        deaths[1:] = [(1, "after"), (middle, "within"), (middle, "after")]
     with endpoint() as server:
         case = Case(driver, tmp_path, server)
         for place, (number, when) in enumerate(deaths):

@@ -119,12 +119,12 @@ class Broker:
             # The job is in the key, so its own requests alone decide what is asked when.
             occurrence = self._asked[job, content]
             self._asked[job, content] += request.n_responses
-        recorded = self._journal.recorded_answer(job, content, occurrence)
-        if recorded is not None and len(recorded[1]) == request.n_responses:
+        recorded = self._journal.recorded_answer(job, content, occurrence, request.n_responses)
+        if recorded is not None:
             with self._lock:
                 self.replayed_calls += 1
             return answer_of(*recorded)
-        rejected = self._journal.recorded_rejection(job, content, occurrence)
+        rejected = self._journal.recorded_rejection(job, content, occurrence, request.n_responses)
         if rejected is not None:
             raise RequestRejected(rejected.reason)
         self._check()

@@ -37,6 +37,25 @@ class EvaluatorProcess:
         self._start()
 
     def _start(self) -> None:
+        for start in range(1, MAX_STARTS + 1):
+            self._launch()
+            try:
+                self._receive(time.monotonic() + START_S)
+                return
+            except wire.Overdue as error:
+                self._end(grace_s=0.0)
+                raise self._not_started(f"it did not answer within {START_S:g} s") from error
+            except (wire.EndOfFrames, wire.WireError) as error:
+                code = self._end(grace_s=0.0)
+                if code != -signal.SIGKILL or self.is_killed or start == MAX_STARTS:
+                    raise self._not_started(how_ended(code)) from error
+
+    def _not_started(self, how: str) -> SandboxUnavailable:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return SandboxUnavailable(f"The evaluator could not start: {lines[-1] if lines else how}.")
+
+    def _launch(self) -> None:
         environment = {
             "PATH": os.defpath,
             "PYTHONPATH": os.pathsep.join([_PACKAGE_ROOT, *filter(None, sys.path)]),
@@ -56,14 +75,6 @@ class EvaluatorProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._frames = wire.Pipe(self._process.stdout.fileno(), self._process.stdin.fileno())
-        try:
-            self._receive(time.monotonic() + START_S)
-        except (wire.Overdue, wire.EndOfFrames, wire.WireError) as error:
-            self._end(grace_s=0.0)
-            self._said.seek(0)
-            lines = self._said.read().decode(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else "it said nothing"
-            raise SandboxUnavailable(f"The evaluator could not start: {reason}.") from error
 
     def score(self, job: ScoreJob, grant: Grant = NOTHING) -> tuple[Outcome, list[Attempt]]:
         """Score a job; returns the outcome and what the candidate tried.

@@ -7,8 +7,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from selftaught.errors import SandboxUnavailable
-from selftaught.pool import Attempt, ScoreJob
+from selftaught.errors import ProcessLost, SandboxUnavailable
+from selftaught.pool import MAX_STARTS, Attempt, ScoreJob
 from selftaught.pools.early import IMPROVER_MODULES, Begun, improver_zygote
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.turns import SandboxedTurns, Turns, child_limits
@@ -198,21 +198,26 @@ class Machine:
 
     def _fork(self, improver: str) -> Child:
         preload = tuple(name for name in IMPROVER_MODULES if name in improver)
-        zygote = self._zygote_starting(preload).result()
-        try:
-            return zygote.fork(*child_limits())
-        except SandboxUnavailable:
-            # Once may be the machine's doing.
-            self._discard(preload, zygote)
-            return self._zygote_starting(preload).result().fork(*child_limits())
+        for start in range(1, MAX_STARTS):
+            starting = self._zygote_starting(preload)
+            try:
+                return starting.result().fork(*child_limits())
+            except SandboxUnavailable as error:
+                self._discard(preload, starting)
+                # Once may be the machine's doing however it ended; one that cannot start never
+                # will, unless it was killed.
+                is_over = start > 1 or starting.exception() is not None
+                if is_over and not isinstance(error, ProcessLost):
+                    raise
+        return self._zygote_starting(preload).result().fork(*child_limits())
 
-    def _discard(self, preload: tuple[str, ...], zygote: Zygote) -> None:
+    def _discard(self, preload: tuple[str, ...], zygote: Future[Zygote]) -> None:
         with self._lock:
-            current = self._zygotes.get(preload)
-            if current is None or zygote not in _started([current]):
+            if self._zygotes.get(preload) is not zygote:
                 return
             del self._zygotes[preload]
-        zygote.close()
+        for started in _started([zygote]):
+            started.close()
 
     def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
         with self._lock:

@@ -226,6 +226,7 @@ class Zygote:
 
     Raises:
         SandboxUnavailable: a layer could not be set up; says which and what the kernel said.
+        ProcessLost: it was killed from outside.
     """
 
     def __init__(
@@ -269,30 +270,30 @@ class Zygote:
             "preload": modules if preload is None else preload,
             "modules": guest_modules or {},
         }
-        self._control.send(json.dumps(config).encode())
-        self._await_ready()
+        self._await_ready(json.dumps(config).encode())
 
-    def _await_ready(self) -> None:
-        try:
+    def _await_ready(self, config: bytes) -> None:
+        packet = b""
+        # One that was killed breaks the connection off; one that hangs runs into its time limit.
+        with contextlib.suppress(OSError):
+            self._control.send(config)
             packet = self._control.recv(_REPLY_BYTES)
-        except TimeoutError:
-            packet = b""
         reply = json.loads(packet) if packet else {}
         if "ready" not in reply:
-            reason = reply.get("error") or self._how_it_ended()
+            gone = self._ended(" could not start", str(reply.get("error", "")))
             self.close()
-            raise SandboxUnavailable(f"The sandbox could not start: {reason}.")
+            raise gone
         self.tells = bool(reply["tells"])
         self._control.settimeout(None)
 
-    def _ended(self) -> SandboxUnavailable:
+    def _ended(self, what: str = "'s zygote ended", reason: str = "") -> SandboxUnavailable:
         """What to raise of a zygote that is gone; nothing in it can send it SIGKILL."""
         with self._ending:
             # Whoever comes second finds nothing left to read.
-            self._how = self._how or self._how_it_ended()
+            self._how = reason or self._how or self._how_it_ended()
             is_lost = self._process.returncode == -signal.SIGKILL and self._how != _SILENT
         kind = ProcessLost if is_lost else SandboxUnavailable
-        return kind(f"The sandbox's zygote ended: {self._how}.")
+        return kind(f"The sandbox{what}: {self._how}.")
 
     def _how_it_ended(self) -> str:
         """The exit code of a zygote that does not answer, and the end of what it said."""

@@ -75,7 +75,9 @@ class Journal:
         self._on_event = on_event
         # Reentrant: a progress display may itself record that it was told.
         self._lock = threading.RLock()
-        self._answers: dict[tuple[str, str, int], Answered | Rejected] = {}
+        # By job, content, occurrence and how many responses: an improver that does not repeat
+        # itself may ask for more or fewer of the same.
+        self._answers: dict[tuple[str, str, int, int], Answered | Rejected] = {}
         self._outcomes: dict[str, bytes | None] = {}
         self._improved: set[str] = set()
         self._once: dict[tuple[str, str], int] = {}
@@ -167,7 +169,7 @@ class Journal:
             )
 
     def recorded_answer(
-        self, job: str, content_hash: str, occurrence: int
+        self, job: str, content_hash: str, occurrence: int, n_responses: int
     ) -> tuple[Answered, tuple[str, ...]] | None:
         """Return a language model's answer with its texts, or None where none is recorded.
 
@@ -175,15 +177,18 @@ class Journal:
             job: the improve job that asked.
             content_hash: of the request.
             occurrence: how many responses to it the job had had before.
+            n_responses: how many are wanted.
         """
-        answered = self._answers.get((job, content_hash, occurrence))
+        answered = self._answers.get((job, content_hash, occurrence, n_responses))
         if not isinstance(answered, Answered):
             return None
         return answered, tuple(self._store.text(name) for name in answered.texts)
 
-    def recorded_rejection(self, job: str, content_hash: str, occurrence: int) -> Rejected | None:
+    def recorded_rejection(
+        self, job: str, content_hash: str, occurrence: int, n_responses: int
+    ) -> Rejected | None:
         """Return how the model rejected a request; arguments as for `recorded_answer`."""
-        rejected = self._answers.get((job, content_hash, occurrence))
+        rejected = self._answers.get((job, content_hash, occurrence, n_responses))
         return rejected if isinstance(rejected, Rejected) else None
 
     def recorded_evaluation(
@@ -222,10 +227,9 @@ class Journal:
     def _index(self, event: AnyEvent) -> None:
         match event:
             case Asked():
-                key = event.job, event.content_hash, event.occurrence
-                self.repeated += key in self._interrupted
-                self._interrupted.discard(key)
-                self._under_way[key] = event
+                self.repeated += _call(event) in self._interrupted
+                self._interrupted.discard(_call(event))
+                self._under_way[_call(event)] = event
             case Answered():
                 self.tokens += event.lost_tokens
                 self.dollars += event.lost_dollars
@@ -233,10 +237,10 @@ class Journal:
                     self.tokens += event.prompt_tokens + event.completion_tokens
                     self.dollars += event.dollars or 0.0
                 self._end_call(event)
-                self._answers[event.job, event.content_hash, event.occurrence] = event
+                self._answers[*_call(event), len(event.texts)] = event
             case Rejected():
                 self._end_call(event)
-                self._answers[event.job, event.content_hash, event.occurrence] = event
+                self._answers[*_call(event), event.n_responses] = event
             case Unanswered():
                 self._end_call(event)
                 self.tokens += event.lost_tokens
@@ -255,7 +259,11 @@ class Journal:
                 pass
 
     def _end_call(self, event: Answered | Rejected | Unanswered) -> None:
-        self._under_way.pop((event.job, event.content_hash, event.occurrence), None)
+        self._under_way.pop(_call(event), None)
+
+
+def _call(event: Asked | Answered | Rejected | Unanswered) -> tuple[str, str, int]:
+    return event.job, event.content_hash, event.occurrence
 
 
 def _packed_if_small(outcome: Outcome) -> bytes | None:
