@@ -17,6 +17,7 @@ import msgspec
 
 from selftaught.errors import ClusterUnavailable
 from selftaught.events import (
+    JOB_LOST,
     Attempted,
     BudgetRefused,
     Evaluated,
@@ -82,6 +83,7 @@ class RecordedPool:
         self._lock = threading.Lock()
         self.scored = 0
         self.reused = 0
+        self.begun_again = 0
 
     @property
     def slots(self) -> int:
@@ -261,8 +263,10 @@ class RecordedPool:
                         f"last time since {lost}. `selftaught resume` goes on."
                     ) from lost
                 self._journal.record(
-                    Paused(what="node_lost", detail=f"{job.key} is run anew, since {lost}")
+                    Paused(what=JOB_LOST, detail=f"{job.key} is run anew, since {lost}")
                 )
+                with self._lock:
+                    self.begun_again += 1
                 job.account.begin_again()
                 self._begin_again(job.key)
             finally:

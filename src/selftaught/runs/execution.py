@@ -9,6 +9,7 @@ import msgspec
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
+    JOB_LOST,
     AnyEvent,
     Attempted,
     MetaEvaluated,
@@ -79,6 +80,7 @@ class Execution:
         _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.tracing = tracing_of(self._environment)
+        self._scored_anew = 0
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def cache(self, store: Store) -> AnswerCache:
@@ -150,6 +152,7 @@ class Execution:
             "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            "jobs_begun_again": self._scored_anew + (recorded.begun_again if recorded else 0),
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
@@ -221,6 +224,7 @@ class Execution:
             close()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
+        self._scored_anew += what == JOB_LOST
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
 
