@@ -62,8 +62,9 @@ class LoopbackNodes:
         for agent in self.agents:
             assert agent.stdin is not None
             assert agent.stderr is not None
-            agent.wait(timeout=30)
+            # One that comes too late looks for the host for a minute, if nobody ends it.
             agent.stdin.close()
+            agent.wait(timeout=30)
             agent.stderr.close()
 
 

@@ -207,6 +207,8 @@ def spent_line(run: Run, seconds: float) -> str:
             f"{spent['speculated_wasted']:.0f} of {spent['speculated']:.0f} scored ahead in vain "
             f"({spent['speculated_wasted_s']:.1f} s)",
         )
+    if spent["jobs_begun_again"]:
+        parts.insert(2, f"{spent['jobs_begun_again']:.0f} jobs begun again after a loss")
     if spent["replayed_calls"]:
         parts.insert(1, f"{spent['replayed_calls']:.0f} answers from the record")
     for source in ("cache", "recording"):

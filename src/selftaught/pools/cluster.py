@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from selftaught.errors import ClusterUnavailable, Interrupted, RunBudgetSpent
+from selftaught.events import JOB_LOST
 from selftaught.pool import Attempt, Claim, ImproveJob, NodeLost, ScoreJob
 from selftaught.pools.gate import Gate
 from selftaught.pools.gated import GatedPool
@@ -120,6 +121,11 @@ class ClusterPool(GatedPool):
         with self._changed:
             return {node.name: node.slots for node in self._remote()}
 
+    @property
+    def token(self) -> str:
+        """What agents prove themselves with; made for this pool."""
+        return self._door.token
+
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program on some node, and on another if that one is lost."""
         losses = 0
@@ -134,7 +140,7 @@ class ClusterPool(GatedPool):
                         f"{losses} times, the last time since {lost}. `selftaught resume` goes on."
                     ) from lost
                 name = f"{job.task.name}, program {job.solution.hash}"
-                self._on_event("node_lost", f"{name} is scored anew, since {lost}", 0.0)
+                self._on_event(JOB_LOST, f"{name} is scored anew, since {lost}", 0.0)
 
     def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
         """The same for what nobody has asked for; on a lost node it is given up."""
@@ -169,6 +175,7 @@ class ClusterPool(GatedPool):
     def _admit(self, admitted: Admitted) -> None:
         with self._changed:
             self._joined += 1
+            is_news = self._is_settled
             name = f"{admitted.name} ({self._joined})"
             node = RemoteNode(admitted.channel, name, admitted.slots, self._lose)
             if self._closing.is_set():
@@ -179,7 +186,7 @@ class ClusterPool(GatedPool):
             self._gate.open(name, node.slots)
             self._changed.notify_all()
         node.start()
-        if self._is_settled:
+        if is_news:
             slots = f"{node.slots} {'slot' if node.slots == 1 else 'slots'}"
             self._on_event("node_joined", f"{name} with {slots}", 0.0)
 

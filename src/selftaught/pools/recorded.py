@@ -23,6 +23,7 @@ from selftaught.errors import (
     SelftaughtError,
 )
 from selftaught.events import (
+    JOB_LOST,
     Attempted,
     BudgetRefused,
     Evaluated,
@@ -99,6 +100,8 @@ class RecordedPool:
         self.reused = 0
         # Scores that are those of another program with the same code.
         self.deduplicated = 0
+        # Improve jobs that were run anew.
+        self.begun_again = 0
 
     @property
     def slots(self) -> int:
@@ -291,10 +294,11 @@ class RecordedPool:
             except (NodeLost, ProcessLost) as lost:
                 if starts == MAX_STARTS:
                     raise _too_often(job.key, lost) from lost
-                what = "node_lost" if isinstance(lost, NodeLost) else "process_lost"
                 self._journal.record(
-                    Paused(what=what, detail=f"{job.key} is run anew, since {lost}")
+                    Paused(what=JOB_LOST, detail=f"{job.key} is run anew, since {lost}")
                 )
+                with self._lock:
+                    self.begun_again += 1
                 job.account.restart()
                 self._begin_again(job.key)
             finally:

@@ -9,6 +9,7 @@ import msgspec
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
+    JOB_LOST,
     AnyEvent,
     Attempted,
     MetaEvaluated,
@@ -80,6 +81,7 @@ class Execution:
         _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.tracing = tracing_of(self._environment)
+        self._scored_anew = 0
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def cache(self, store: Store) -> AnswerCache:
@@ -155,6 +157,7 @@ class Execution:
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
             "deduplicated_scores": recorded.deduplicated if recorded else 0,
+            "jobs_begun_again": self._scored_anew + (recorded.begun_again if recorded else 0),
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
@@ -228,6 +231,7 @@ class Execution:
             close()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
+        self._scored_anew += what == JOB_LOST
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
 
