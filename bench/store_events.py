@@ -32,6 +32,7 @@ from selftaught.runs.config import RunConfig
 from selftaught.solution import Solution
 from selftaught.store import totals
 from selftaught.store.event_store import text_hash
+from selftaught.store.ledger import Ledger
 from selftaught.store.opening import open_store
 from selftaught.store.postgres import PostgresStore
 from selftaught.store.record import encode_event, text_to_column
@@ -247,7 +248,7 @@ def fill(name: str, run_config: RunConfig, made: Iterator[Recorded]) -> Made:
     with open_store(name, writable=True) as store:
         run = store.new_run(msgspec.to_builtins(run_config), run_config.command)
         job = improver = solution = ""
-        ledger = totals.Ledger()
+        ledger = Ledger()
         known: set[str] = set()
         seq = 0
         while batch := list(itertools.islice(made, BATCH)):
@@ -295,7 +296,7 @@ def _write(store: object, rows: list[tuple[object, ...]], texts: dict[str, str])
                     copy.write_row(row)
 
 
-def _write_totals(store: object, ledger: totals.Ledger) -> None:
+def _write_totals(store: object, ledger: Ledger) -> None:
     if isinstance(store, SQLiteStore):
         connection = store._connection
         assert connection is not None

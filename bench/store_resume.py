@@ -319,7 +319,7 @@ def busy_run(store: str, events: int, task: Task, threads: int) -> tuple[int, fl
                 improver = Solution(f"# {made} {threading.get_ident()}", "improve_algorithm")
                 job = meta.job_on_task(improver, task, "validation", 0, 0, Account(budget))
                 pool.improve(job)
-                broker.job_ended(job.key)
+                broker.forget(job.key)
 
         run_all([improve] * threads)
         recorded = opened.run(journal.run).events

@@ -39,8 +39,8 @@ from selftaught.runs.launch import start
 from selftaught.store import migrations, postgres_schema, queries
 from selftaught.store.event_store import RunRow, Store, text_hash
 from selftaught.store.opening import open_store
-from selftaught.store.postgres_text import column_bytes, column_text
-from selftaught.store.record import encode_config, encode_event, text_to_column
+from selftaught.store.postgres_text import column_bytes
+from selftaught.store.record import encode_config, encode_event, text_to_column, without_nul
 from selftaught.strategies.trace import Exchange, strategies_of
 from selftaught.strategies_used import strategies_seen
 from selftaught.utility import Outcome, Returned, Scored
@@ -160,7 +160,7 @@ def plain_history(store: Store, run: str) -> dict[str, object]:
     speculated = [e.speculated for e in events if isinstance(e, RunEnded)]
 
     def counted(values: Iterator[str]) -> dict[str, int]:
-        return {column_text(value): n for value, n in Counter(values).items()}
+        return {without_nul(value): n for value, n in Counter(values).items()}
 
     refusals, audited = Counter[str](), Counter[str]()
     for event in events:
@@ -220,7 +220,7 @@ def plain_history(store: Store, run: str) -> dict[str, object]:
 
 def attempts(events: list[AnyEvent], store: Store) -> dict[str, int]:
     # A label is a column, and Postgres has no NUL there.
-    clean = column_text if store.path.startswith("postgresql") else str
+    clean = without_nul if store.path.startswith("postgresql") else str
     return dict(Counter(clean(e.what) for e in events if isinstance(e, Attempted)))
 
 
@@ -439,7 +439,7 @@ def write_old(name: str, recorded: list[Recorded], monkeypatch: pytest.MonkeyPat
                 )
                 cursor.executemany(
                     "INSERT INTO events VALUES (%s, %s, %s, %s, %s, %s)",
-                    [(*row[:4], column_text(row[4]), row[5]) for row in rows],
+                    [(*row[:4], without_nul(row[4]), row[5]) for row in rows],
                 )
         return
     old_file = sqlite3.connect(name, isolation_level=None)

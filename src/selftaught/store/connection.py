@@ -2,12 +2,16 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from selftaught.errors import StoreError
+from selftaught.store.event_store import closed_store
 from selftaught.store.migrations import MIGRATIONS, migrate, schema_version
+from selftaught.store.room import FULL_BYTES, free_bytes
 
 BUSY_TIMEOUT_S = 5.0
 # Between checkpoints nothing waits for the disk. 4,000 pages are 16 MB of log.
@@ -17,12 +21,13 @@ CHECKPOINT_PAGES = 4000
 _SENTENCES = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database: name another file with --store.",
     sqlite3.SQLITE_CORRUPT: "is damaged ({error}): go back to a copy, or save what can still be "
-    "read with the sqlite3 shell's .recover.",
+    "read with `selftaught store repair`.",
     sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable, or name "
     "another file with --store.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file, of the files "
     "-wal and -shm beside it, and of their folder.",
-    sqlite3.SQLITE_FULL: "cannot grow, since the disk is full: make room, then resume the run.",
+    sqlite3.SQLITE_FULL: "cannot grow, since the disk is full ({free} free); what was recorded is "
+    "kept. Make room, then `selftaught resume` goes on.",
     sqlite3.SQLITE_IOERR: "cannot be read or written, since the disk failed ({error}): look at "
     "the disk, or name a file on another one with --store.",
     sqlite3.SQLITE_BUSY: "is held by another program, such as a sqlite3 shell in a transaction: "
@@ -43,12 +48,55 @@ def explained(name: str) -> Iterator[None]:
 def explanation(name: str, error: sqlite3.Error) -> StoreError:
     """What an error of SQLite means for the user."""
     code = getattr(error, "sqlite_errorcode", None)
+    free = free_bytes(os.path.realpath(name))
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and (free or 0) < FULL_BYTES:
+        # A limit on the size of a file, or a quota, is an error of the disk to SQLite.
+        code = sqlite3.SQLITE_FULL if free is not None else code
     sentence = (
         "cannot be read or written ({error})."
         if code is None
         else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
     )
-    return StoreError(f"The store {name!r} {sentence.format(error=error)}")
+    told = "some bytes" if free is None else f"{free:,} bytes"
+    return StoreError(f"The store {name!r} {sentence.format(error=error, free=told)}")
+
+
+class SharedConnection:
+    """A connection that threads take turns with: a context, whose errors are explained.
+
+    A class and no generator, since look-ups are many and short.
+
+    Attributes:
+        connection: None once it was taken away.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self.connection: sqlite3.Connection | None = connection
+        self._name = name
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        if self.connection is None:
+            self._lock.release()
+            raise closed_store(self._name)
+        return self.connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise explanation(self._name, error) from error
+
+    def take(self) -> sqlite3.Connection | None:
+        """Take the connection away from all threads, when none uses it."""
+        with self._lock:
+            connection, self.connection = self.connection, None
+        return connection
 
 
 def _connect(real: str, query: str) -> sqlite3.Connection:
@@ -77,6 +125,7 @@ def connect_reader(name: str, real: str) -> sqlite3.Connection:
             "another file with --store."
         )
     _refuse_folder(name, real)
+    _keep_log(name, real)
     query = "mode=ro"
     may_make_log = os.access(os.path.dirname(real), os.W_OK, effective_ids=True)
     if not may_make_log and not os.path.exists(real + "-wal"):
@@ -110,6 +159,7 @@ def connect_writer(name: str, real: str, now: float) -> sqlite3.Connection:
         StoreError: it cannot be written, or is no store of this version or an earlier one.
     """
     _refuse_folder(name, real)
+    _keep_log(name, real)
     if os.path.exists(real) and not os.access(real, os.W_OK, effective_ids=True):
         # SQLite would open it all the same, for reading.
         raise StoreError(f"The store {name!r} {_SENTENCES[sqlite3.SQLITE_READONLY]}")
@@ -138,6 +188,20 @@ def connect_writer(name: str, real: str, now: float) -> sqlite3.Connection:
 def _refuse_folder(name: str, real: str) -> None:
     if os.path.isdir(real):
         raise StoreError(f"{name!r} is a folder: name a file with --store.")
+
+
+def _keep_log(name: str, real: str) -> None:
+    """Raise StoreError where SQLite would take the log of an empty file away, with all it holds."""
+    log = real + "-wal"
+    if os.path.exists(log) and os.path.getsize(log) and not _size(real):
+        raise StoreError(
+            f"The store {name!r} is empty or gone, and its log {log!r} is not: `selftaught store "
+            "repair` saves what can still be read."
+        )
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _check_version(connection: sqlite3.Connection, name: str) -> None:

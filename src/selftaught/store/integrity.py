@@ -1,14 +1,15 @@
 """What `check` looks at: the file itself, numbering, events, the texts they refer to, totals."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.ledger import Ledger, differences
 from selftaught.store.migrations import WITH_TOTALS, schema_version
 from selftaught.store.record import decode_event, referenced_texts
-from selftaught.store.totals import Ledger, differences
 
 
 def problems(connection: sqlite3.Connection) -> Iterator[str]:
@@ -21,6 +22,8 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"SQLite's own check found: {finding}."
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"A row of {table!r} refers to a row of {parent!r} that does not exist."
+    for run, config in connection.execute("SELECT id, CAST(config AS BLOB) FROM runs"):
+        yield from config_problems(run, config)
     yield from _numbering(connection)
     hashes: set[str] = set()
     # As bytes: damage may have left something that is no UTF-8.
@@ -37,6 +40,16 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
                 f"SELECT {', '.join(table.columns)} FROM {table.name}"
             ),
         )
+
+
+def config_problems(run: str, config: bytes | str) -> Iterator[str]:
+    """Yield what is wrong with the configuration of a run, which is what it is resumed by."""
+    try:
+        is_config = isinstance(json.loads(config), dict)
+    except (ValueError, RecursionError):
+        is_config = False
+    if not is_config:
+        yield f"The configuration of run {run!r} cannot be read."
 
 
 def _numbering(connection: sqlite3.Connection) -> Iterator[str]:

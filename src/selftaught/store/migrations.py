@@ -7,7 +7,7 @@ are only added, so that an older store can be read without changing it.
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from selftaught.store import totals
+from selftaught.store import ledger, totals
 
 Migration = Callable[[sqlite3.Connection], None]
 
@@ -31,7 +31,9 @@ def m003_costs(connection: sqlite3.Connection) -> None:
 
 def m004_totals(connection: sqlite3.Connection) -> None:
     """Running totals of each run, counted from its events; events of one kind in their order."""
-    connection.execute("CREATE INDEX events_by_kind ON events (run, kind, seq)")
+    connection.execute(
+        f"CREATE INDEX events_by_kind ON events (run, kind, seq) WHERE {totals.IS_INDEXED}"
+    )
     make_totals(connection)
 
 
@@ -42,9 +44,11 @@ def make_totals(connection: sqlite3.Connection, *, temporary: bool = False) -> N
         connection: to a store without them.
         temporary: make them for this connection alone, which may be open for reading only.
     """
-    for statement in totals.create_statements(temporary=temporary):
+    for statement in totals.create_statements(
+        real="REAL", clustered=" WITHOUT ROWID", temporary=temporary
+    ):
         connection.execute(statement)
-    totals.fill(
+    ledger.fill(
         connection.execute("SELECT run, seq, body FROM events ORDER BY run, seq"),
         lambda table, rows: connection.executemany(totals.insert_sql(table, "?"), rows),
     )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.integrity import config_problems
+from selftaught.store.ledger import Ledger, differences
 from selftaught.store.postgres_schema import WITH_TOTALS, schema_version
-from selftaught.store.postgres_text import column_text
-from selftaught.store.record import decode_event, referenced_texts
-from selftaught.store.totals import Ledger, differences
+from selftaught.store.record import decode_event, referenced_texts, without_nul
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,6 +24,8 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
     """
     from psycopg import sql
 
+    for run, config in connection.execute("SELECT id, config FROM runs"):
+        yield from config_problems(run, config)
     query = "SELECT run, count(*), min(seq), max(seq) FROM events GROUP BY run ORDER BY run"
     for run, count, first, last in connection.execute(query):
         if first != 1 or last != count:
@@ -38,7 +40,7 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             hashes.add(name)
             if bytes_hash(bytes(value)) != name:
                 yield f"The text {name!r} is not the text that was stored under this hash."
-    ledger = Ledger(column_text)
+    ledger = Ledger(without_nul)
     with connection.cursor(name="events") as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(

@@ -7,8 +7,8 @@ what it made is only added to. The views have the same names and columns.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from selftaught.store import totals
-from selftaught.store.postgres_text import column_text
+from selftaught.store import ledger, totals
+from selftaught.store.record import without_nul
 
 if TYPE_CHECKING:
     import psycopg
@@ -209,11 +209,14 @@ FROM call LEFT JOIN v_rounds AS within_
 
 # A key may be longer than a btree takes; what is looked up by its beginning is shorter.
 PREFIX_CHARS = 200
+# Scores are looked up by their whole keys.
+HAS_PREFIX: LiteralString = "kind <> 'evaluated'"
 _TOTALS = (
-    "CREATE INDEX events_by_kind ON events (run, kind, seq)",
+    f"CREATE INDEX events_by_kind ON events (run, kind, seq) WHERE {totals.IS_INDEXED}",
     f"""
-CREATE INDEX events_by_prefix ON events (run, kind, (left(key, {PREFIX_CHARS}) COLLATE "C"))""",
-    *totals.create_statements(_REAL),
+CREATE INDEX events_by_prefix ON events (run, kind, (left(key, {PREFIX_CHARS}) COLLATE "C"))
+WHERE {HAS_PREFIX}""",
+    *totals.create_statements(real=_REAL, clustered=""),
 )
 
 MIGRATIONS: tuple[tuple[str, Sequence[str]], ...] = (
@@ -273,7 +276,7 @@ def make_temporary_totals(connection: "psycopg.Connection[Any]") -> None:
     from psycopg import sql
 
     with connection.transaction():
-        for statement in totals.create_statements(_REAL, temporary=True):
+        for statement in totals.create_statements(real=_REAL, clustered="", temporary=True):
             connection.execute(sql.SQL(statement))
         fill_totals(connection)
 
@@ -289,8 +292,8 @@ def fill_totals(connection: "psycopg.Connection[Any]") -> None:
 
     with connection.cursor(name="counted") as events:
         events.itersize = _BATCH
-        totals.fill(
+        ledger.fill(
             events.execute("SELECT run, seq, body::text FROM events ORDER BY run, seq"),
             insert,
-            column_text,
+            without_nul,
         )

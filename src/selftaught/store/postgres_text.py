@@ -3,7 +3,6 @@
 from urllib.parse import urlsplit
 
 from selftaught.redaction import redacted
-from selftaught.store.record import printable
 
 
 def shown_url(url: str) -> str:
@@ -12,11 +11,6 @@ def shown_url(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
-
-
-def column_text(text: str) -> str:
-    """A text as a column takes it: lone surrogates and NUL, which Postgres has not, written out."""
-    return printable(text).replace("\0", "\\u0000")
 
 
 def column_bytes(text: str) -> bytes:

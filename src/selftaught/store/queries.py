@@ -13,11 +13,14 @@ import msgspec
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Asked,
     Attempted,
     Improved,
     MetaEvaluated,
     Requested,
     RoundEnded,
+    Unanswered,
+    exchange_key,
 )
 from selftaught.store import totals
 from selftaught.store.event_store import RunRow, Store
@@ -239,6 +242,30 @@ def exchanges(store: Store, run: str, job: str) -> list[Answered]:
     """The answered calls of an improve job, in order; `Store.texts` has what was said."""
     found = store.keyed(run, "answered", f"{job}|")
     return [event for _, event in found if isinstance(event, Answered) and event.job == job]
+
+
+def under_way(store: Store, run: str) -> list[Asked]:
+    """Calls to the model that were begun and whose end is not recorded, in order."""
+    ended = " ".join(
+        "AND NOT EXISTS (SELECT 1 FROM events AS ended WHERE ended.run = asked.run "
+        f"AND ended.kind = '{kind}' AND ended.key = asked.key AND ended.seq > asked.seq)"
+        for kind in ("answered", "rejected")
+    )
+    rows = store.select(
+        "SELECT key, max(seq) FROM events AS asked WHERE run = ? AND kind = 'asked' "
+        f"{ended} GROUP BY key ORDER BY max(seq)",
+        (run,),
+    )
+    begun = dict(rows)
+    if begun:
+        # These have no key of their own in a run of an earlier version.
+        for seq, _, event in store.events(run, ("unanswered",)):
+            if isinstance(event, Unanswered):
+                key = exchange_key(event.job, event.content_hash, event.occurrence)
+                if begun.get(key, seq) < seq:
+                    del begun[key]
+    found = (store.find(run, "asked", key) for key in begun)
+    return [event for event in found if isinstance(event, Asked)]
 
 
 def best_candidates(

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,16 +12,16 @@ from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.adding import SQLiteAdding, free_name
 from selftaught.store.connection import (
+    SharedConnection,
     connect_reader,
     connect_writer,
     explained,
-    explanation,
 )
 from selftaught.store.event_store import (
     RunRow,
     after_prefix,
-    closed_store,
     meant_run,
     read_only_store,
     require_process,
@@ -41,7 +40,10 @@ from selftaught.store.record import (
     text_from_column,
     text_to_column,
 )
+from selftaught.store.room import free_bytes
 from selftaught.store.totals import (
+    FREQUENT,
+    IS_INDEXED,
     TABLES,
     Addition,
     Counting,
@@ -85,11 +87,11 @@ class SQLiteStore:
         clock: Callable[[], float],
     ) -> None:
         self.path = path
-        self._connection: sqlite3.Connection | None = connection
+        self._real = os.path.realpath(path)
+        self._shared = SharedConnection(connection, path)
         self._writer_lock = writer_lock
         self._clock = clock
         self._pid = os.getpid()
-        self._lock = threading.Lock()
         self._counting = Counting()
         # A store of an older version that is open for reading stays as it is.
         self._has_kinds = (schema_version(connection) or 0) >= WITH_TOTALS
@@ -131,15 +133,18 @@ class SQLiteStore:
         now = self._clock()
         day = time.strftime("r-%Y%m%d-", time.gmtime(now))
         with self._transaction() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM runs WHERE substr(id, 1, ?) = ?", (len(day), day)
-            ).fetchone()
-            run = f"{day}{count + 1:03d}"
+            run = free_name(connection, day)
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (?, ?, ?, ?)",
                 (run, now, printable(redacted(command)), encoded),
             )
         return run
+
+    def take(self, run: str) -> None:
+        """Become the writer of a run, which whoever opened the store for writing is already."""
+        if self._writer_lock is None:
+            raise read_only_store(self.path)
+        self.events(run)
 
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
@@ -192,6 +197,12 @@ class SQLiteStore:
         with self._transaction() as connection:
             connection.execute(_PUT_TEXT, (name, text_to_column(text)))
         return name
+
+    @contextmanager
+    def adding(self) -> Iterator[SQLiteAdding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        with self._transaction() as connection:
+            yield SQLiteAdding(connection)
 
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
@@ -282,6 +293,10 @@ class SQLiteStore:
             ids = [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY rowid DESC")]
         return meant_run(run_prefix, ids, self.path)
 
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow: what the disk, or a limit on files, leaves."""
+        return free_bytes(self._real)
+
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences.
 
@@ -306,18 +321,17 @@ class SQLiteStore:
         if os.getpid() != self._pid:
             # Closing here could clear the log under the process that still writes it.
             return
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is None:
-                return
-            try:
-                with explained(self.path):
-                    if self._writer_lock is not None:
-                        _clear_log(connection)
-                    connection.close()
-            finally:
+        connection = self._shared.take()
+        if connection is None:
+            return
+        try:
+            with explained(self.path):
                 if self._writer_lock is not None:
-                    self._writer_lock.release()
+                    _clear_log(connection)
+                connection.close()
+        finally:
+            if self._writer_lock is not None:
+                self._writer_lock.release()
 
     def __enter__(self) -> "SQLiteStore":
         return self
@@ -337,11 +351,11 @@ class SQLiteStore:
         if kinds is None:
             wanted: list[tuple[str, ...]] = [()]
             parts = [select]
-        elif self._has_kinds:
+        elif self._has_kinds and not set(kinds).intersection(FREQUENT):
             # A part for each kind, which the index has in order. With IN, SQLite would sort all
             # that is left of these kinds for each batch.
             wanted = [(one,) for one in dict.fromkeys(kinds)]
-            parts = [f"{select} AND kind = ?"] * len(wanted)
+            parts = [f"{select} AND kind = ? AND {IS_INDEXED}"] * len(wanted)
         else:
             wanted = [tuple(kinds)]
             parts = [f"{select} AND +kind IN ({', '.join('?' * len(kinds))})"]
@@ -356,9 +370,13 @@ class SQLiteStore:
                 return
             after = rows[-1][0]
 
-    def _reading(self) -> "_Use":
+    @property
+    def _connection(self) -> sqlite3.Connection | None:
+        return self._shared.connection
+
+    def _reading(self) -> SharedConnection:
         require_process(self._pid, self.path)
-        return _Use(self)
+        return self._shared
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -372,31 +390,6 @@ class SQLiteStore:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-
-
-class _Use:
-    """The connection for one thread at a time; a class since look-ups are many and short."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self._store = store
-
-    def __enter__(self) -> sqlite3.Connection:
-        store = self._store
-        store._lock.acquire()
-        if store._connection is None:
-            store._lock.release()
-            raise closed_store(store.path)
-        return store._connection
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._store._lock.release()
-        if isinstance(error, sqlite3.Error):
-            raise explanation(self._store.path, error) from error
 
 
 def _clear_log(connection: sqlite3.Connection) -> None:

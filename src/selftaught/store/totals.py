@@ -5,12 +5,9 @@ the events. What an event adds is defined here, once for both databases; `selfta
 reads it. Everything can be computed again from the events, which `check` does.
 """
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from selftaught.errors import StoreError
 from selftaught.events import (
     Answered,
     AnyEvent,
@@ -25,7 +22,6 @@ from selftaught.events import (
     Unanswered,
 )
 from selftaught.events import kind as kind_of
-from selftaught.store.record import decode_event
 from selftaught.utility import Scored, kind
 
 Value = str | int | float | None
@@ -85,6 +81,10 @@ CANDIDATES = Table(
     whole=("blocks", "scored"),
     real=("total",),
 )
+# Most events are of these kinds, which nothing reads for themselves: they have no place in the index
+# on kinds, whose every entry is another page to write.
+FREQUENT = ("evaluated", "requested")
+IS_INDEXED = f"kind NOT IN {FREQUENT}"
 # So that no sum overflows, which Postgres refuses.
 _MOST = 1e300
 TABLES = (TOTALS, SPENDING, APPLICATIONS, CANDIDATES)
@@ -190,11 +190,13 @@ def _place(job: str) -> tuple[str, str]:
     return phase, rest.partition("/")[0]
 
 
-def create_statements(real: str = "REAL", temporary: bool = False) -> list[str]:
-    """The tables, in SQL that both databases take.
+def create_statements(*, real: str, clustered: str, temporary: bool = False) -> list[str]:
+    """The tables, in the SQL of a database.
 
     Args:
         real: the type of a number of 64 bits.
+        clustered: what makes a table lie in the order of its key, where the database can do that:
+            an addition then changes one page and no index.
         temporary: for this connection alone.
     """
     statements = []
@@ -210,7 +212,7 @@ def create_statements(real: str = "REAL", temporary: bool = False) -> list[str]:
         names = ", ".join(("run", *(name for name, _ in table.keys)))
         create = "CREATE TEMPORARY TABLE" if temporary else "CREATE TABLE"
         listed = ",\n    ".join([*columns, f"PRIMARY KEY ({names})"])
-        statements.append(f"{create} {table.name} (\n    {listed}\n)")
+        statements.append(f"{create} {table.name} (\n    {listed}\n){clustered}")
     statements.append(
         "CREATE INDEX candidates_by_mean ON candidates (run, task, split, mean, solution)"
     )
@@ -296,115 +298,7 @@ class Counting:
         return additions(event, seq, rounds_ended, is_first)
 
 
-class Ledger:
-    """The totals of whole runs, added up from their events in order.
-
-    Args:
-        as_column: makes of a text one that the database takes.
-    """
-
-    def __init__(self, as_column: AsColumn = str) -> None:
-        self._as_column = as_column
-        self._rows: dict[Table, dict[tuple[Value, ...], list[Value]]] = {t: {} for t in TABLES}
-        self._rounds: set[tuple[str, str]] = set()
-        self._rounds_ended: dict[str, int] = {}
-        self._improved: set[tuple[str, str]] = set()
-
-    def add(self, run: str, seq: int, event: AnyEvent) -> None:
-        """Take in the next event of a run."""
-        before = self._rounds_ended.get(run, 0)
-        is_first = (run, event.key) not in self._improved
-        for one in additions(event, seq, lambda: before, lambda: is_first):
-            self._add(one, run)
-        if isinstance(event, Improved):
-            self._improved.add((run, event.key))
-        if isinstance(event, RoundEnded) and (run, event.key) not in self._rounds:
-            self._rounds.add((run, event.key))
-            self._rounds_ended[run] = self._rounds_ended.get(run, 0) + 1
-
-    def _add(self, addition: Addition, run: str) -> None:
-        table, row = addition.table, list(addition.row(run, self._as_column))
-        n_keys = 1 + len(table.keys)
-        known = self._rows[table].setdefault(tuple(row[:n_keys]), row)
-        if known is not row:
-            for place in range(n_keys + len(table.kept), len(row)):
-                known[place] += row[place]  # type: ignore[operator]
-
-    def rows(self, table: Table) -> list[list[Value]]:
-        """The rows of a table, as `Table.columns`, and the mean of a candidate's scores."""
-        rows = self._rows[table].values()
-        if table is not CANDIDATES:
-            return list(rows)
-        return [[*row, _mean(row)] for row in rows]
-
-
-def _mean(row: Sequence[Value]) -> float | None:
-    scored, total = row[-2:]
-    assert isinstance(scored, int)
-    assert isinstance(total, float)
-    return total / scored if scored else None
-
-
 def insert_sql(table: Table, mark: str) -> str:
     """The statement that enters a row of `Ledger.rows`."""
     width = len(table.columns) + (table is CANDIDATES)
     return f"INSERT INTO {table.name} VALUES ({', '.join([mark] * width)})"
-
-
-def fill(
-    bodies: Iterable[tuple[str, int, str]],
-    insert: Callable[[Table, list[list[Value]]], object],
-    as_column: AsColumn = str,
-) -> None:
-    """Enter the totals of all runs of a store that has none.
-
-    An event that cannot be read adds nothing; `check` tells of it.
-
-    Args:
-        bodies: of all events, with their runs and numbers, ordered by both.
-        insert: enters rows into a table.
-        as_column: makes of a text one that the database takes.
-    """
-    for run, events in itertools.groupby(bodies, key=lambda one: one[0]):
-        ledger = Ledger(as_column)
-        for _, seq, body in events:
-            with contextlib.suppress(StoreError):
-                ledger.add(run, seq, decode_event(body, run, seq))
-        for table in TABLES:
-            insert(table, ledger.rows(table))
-
-
-def differences(ledger: Ledger, stored: Callable[[Table], Iterable[Sequence[Value]]]) -> list[str]:
-    """What is wrong with stored totals, in sentences.
-
-    Args:
-        ledger: of all runs.
-        stored: the rows of a table, as `Table.columns`.
-    """
-    found = []
-    for table in TABLES:
-        n_keys = 1 + len(table.keys)
-        expected = {tuple(row[:n_keys]): row for row in ledger.rows(table)}
-        runs = set()
-        for row in stored(table):
-            other = expected.pop(tuple(row[:n_keys]), None)
-            if other is None or not _agree(row[n_keys:], other[n_keys:]):
-                runs.add(str(row[0]))
-        runs |= {str(key[0]) for key in expected}
-        found += [
-            f"The table {table.name!r} does not agree with the events of run {run!r}."
-            for run in sorted(runs)
-        ]
-    return found
-
-
-def _agree(one: Sequence[Value], other: Sequence[Value]) -> bool:
-    return all(
-        a == b
-        or (
-            isinstance(a, (int, float))
-            and isinstance(b, (int, float))
-            and abs(a - b) <= 1e-9 * max(abs(a), abs(b))
-        )
-        for a, b in zip(one, other, strict=False)
-    )
