@@ -123,6 +123,12 @@ class Account:
                 )
             self.utility_calls += 1
 
+    def restart(self) -> None:
+        """Begin at nothing again: the job is run anew, since the machine failed it."""
+        with self._lock:
+            self.calls = self.responses = self.utility_calls = 0
+            self.refused_calls = self.refused_utility_calls = 0
+
     def restore(self, calls: int, responses: int, utility_calls: int) -> None:
         """Take over the spending of a job that was recorded as complete."""
         with self._lock:

@@ -22,6 +22,10 @@ from selftaught.solution import Solution
 from selftaught.task import Limits, Task
 from selftaught.utility import Outcome
 
+# How often a job is begun whose process was killed from outside. Once is an accident; on a machine
+# that has too little memory it would go on for ever.
+MAX_STARTS = 3
+
 T = TypeVar("T")
 
 # An improver computes little itself: these bound one that loops, sleeps or hoards.
@@ -30,6 +34,10 @@ MAX_REQUESTS = 50_000
 # Enough for what waits on language models and slots at once; a thread that waits costs about
 # 50 kB. Above it calls of one batch follow one another instead of overlapping.
 MAX_THREADS = 256
+
+
+class NodeLost(Exception):
+    """The machine that ran a job is gone, and nothing came of the job; it can be begun again."""
 
 
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +113,10 @@ class Pool(Protocol):
     Failure: a program's failure is an outcome; only a broken machine raises.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once; may change where machines come and go."""
+        ...
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program; the scorer runs where the program never does."""

@@ -28,11 +28,16 @@ TABLE = {
     "check-task": ("task_folders", "check_task_command"),
     "doctor": ("listing", "doctor_command"),
     "estimate": ("estimating", "commands"),
+    "store": ("storing", "commands"),
 }
 
 
 # They need a pool, whose processes start while the rest is still being read and loaded.
 NEED_A_POOL = ("run", "improve", "transfer", "compare", "reproduce", "resume")
+
+
+# With these they do not, or need another.
+ELSEWHERE = ("--help", "--pool")
 
 
 class Group(TyperGroup):
@@ -44,7 +49,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Begin what the command that is called will need, and read its name."""
-        if args and args[0] in NEED_A_POOL and "--help" not in args:
+        if args and args[0] in NEED_A_POOL and not any(one.startswith(ELSEWHERE) for one in args):
             from selftaught.pools import early
 
             early.begin()
@@ -76,7 +81,7 @@ class _Commands(Mapping[str, Any]):
 def _command(name: str, function: Any) -> Any:
     from selftaught.cli import options
 
-    if name == "estimate":
+    if TABLE[name][1] == "commands":
         group = typer.main.get_command(function())
         group.name = name
         return group

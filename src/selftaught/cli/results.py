@@ -10,6 +10,7 @@ from rich.text import Text
 from selftaught.algorithm import Round
 from selftaught.cli import audit_tables, screen, trials, verdicts
 from selftaught.cli.screen import plain, shown, titled_table
+from selftaught.events import RunResumed
 from selftaught.improvement import Improvement, best
 from selftaught.meta_utility import Measured
 from selftaught.runs.config import is_mutation
@@ -71,6 +72,8 @@ def _print_tables(run: Run, seconds: float) -> None:
         audit_tables.print_audit(run.audit)
     if run.spent:
         out.print(spent_line(run, seconds))
+    if run.resumed is not None:
+        out.print(resumed_line(run.resumed, run.spent))
     out.print(f"Recorded as run {run.id}.", style="dim")
 
 
@@ -114,6 +117,7 @@ def _as_data(run: Run, seconds: float) -> dict[str, object]:
         "comparison": msgspec.to_builtins(run.comparison),
         "audit": audit_tables.audit_as_data(run.audit),
         "spent": run.spent,
+        "resumed": resumed_as_data(run),
         "seconds": seconds,
     }
 
@@ -203,6 +207,8 @@ def spent_line(run: Run, seconds: float) -> str:
             f"{spent['speculated_wasted']:.0f} of {spent['speculated']:.0f} scored ahead in vain "
             f"({spent['speculated_wasted_s']:.1f} s)",
         )
+    if spent["jobs_begun_again"]:
+        parts.insert(2, f"{spent['jobs_begun_again']:.0f} jobs begun again after a loss")
     if spent["replayed_calls"]:
         parts.insert(1, f"{spent['replayed_calls']:.0f} answers from the record")
     for source in ("cache", "recording"):
@@ -213,6 +219,28 @@ def spent_line(run: Run, seconds: float) -> str:
     if spent["dollars"]:
         parts.append(f"${spent['dollars']:.2f}")
     return " · ".join(parts)
+
+
+def resumed_line(resumed: RunResumed, spent: Mapping[str, float]) -> str:
+    """What a run that was gone on with did not do again, and what it did."""
+    again = (
+        f"; {resumed.under_way} calls were under way when it ended, "
+        f"{spent['repeated_calls']:.0f} of them were made again"
+        if resumed.under_way
+        else ""
+    )
+    return (
+        f"Not done again: {resumed.answers} answers, {resumed.scores} scores, "
+        f"{resumed.improvements} improve jobs{again}"
+    )
+
+
+def resumed_as_data(run: Run) -> dict[str, object] | None:
+    """The same as JSON-able data; None where the run was never gone on with."""
+    if run.resumed is None:
+        return None
+    told = {name: getattr(run.resumed, name) for name in run.resumed.__struct_fields__}
+    return {**told, "repeated": run.spent.get("repeated_calls", 0)}
 
 
 def diff(before: str, after: str, names: tuple[str, str]) -> Text:

@@ -135,6 +135,15 @@ def resume_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
+    base_url: options.BaseUrl = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="local|URL",
+            help="Where programs run from now on; as before if left out.",
+        ),
+    ] = None,
     *,
     pacing: options.Pacing,
 ) -> None:
@@ -148,6 +157,8 @@ def resume_command(
             environment=os.environ,
             seed=seed,
             pacing=pacing.changes,
+            base_url=base_url,
+            pool=pool,
         )
     _print(result, progress.seconds, json)
 

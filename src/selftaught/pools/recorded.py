@@ -10,22 +10,40 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from selftaught.errors import (
+    ClusterUnavailable,
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+)
 from selftaught.events import (
+    JOB_LOST,
     Attempted,
     BudgetRefused,
     Evaluated,
     Improved,
+    Paused,
     Requested,
     Speculated,
     evaluation_key,
 )
 from selftaught.language_model import Answer, Request
-from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
+from selftaught.pool import (
+    MAX_STARTS,
+    AheadPool,
+    Attempt,
+    ImproveJob,
+    NodeLost,
+    Pool,
+    ScoreJob,
+    Underway,
+)
 from selftaught.pools.duplicates import Duplicates
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
@@ -54,12 +72,20 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
+        begin_again: told of the key of an improve job that is run anew, since its node or its
+            process was lost.
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, check: Callable[[], None], *, speculate: bool = True
+        self,
+        pool: Pool,
+        journal: Journal,
+        check: Callable[[], None],
+        *,
+        speculate: bool = True,
+        begin_again: Callable[[str], None] = lambda key: None,
     ) -> None:
-        self.slots = pool.slots
+        self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
         # As many as there are slots: more could not begin. None begins before there is work.
         self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
@@ -74,6 +100,13 @@ class RecordedPool:
         self.reused = 0
         # Scores that are those of another program with the same code.
         self.deduplicated = 0
+        # Improve jobs that were run anew.
+        self.begun_again = 0
+
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once."""
+        return self._pool.slots
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
@@ -221,19 +254,14 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        guesses = self._guesses(job)
-        try:
-            outcome = _without_secrets(self._pool.improve(self._observed(job, guesses)))
-        finally:
-            if guesses is not None:
-                guesses.end()
+        outcome = _without_secrets(self._improved(job))
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
             ("utility_calls", account.refused_utility_calls),
         ):
             if times:
-                self._journal.record(BudgetRefused(job=job.key, limit=limit, times=times))
+                self._journal.record_up_to(BudgetRefused(job=job.key, limit=limit, times=times), 1)
         returned = outcome.source if isinstance(outcome, Returned) else None
         self._journal.record(
             Improved(
@@ -251,6 +279,31 @@ class RecordedPool:
             texts=(job.improver.source, job.initial.source),
         )
         return outcome
+
+    def _improved(self, job: ImproveJob) -> Outcome:
+        """Run an improve job, anew where the machine failed it: what it did costs a look-up then.
+
+        Whatever it had asked for is answered by now, or it could not have ended.
+        """
+        starts = 0
+        while True:
+            starts += 1
+            guesses = self._guesses(job)
+            try:
+                return self._pool.improve(self._observed(job, guesses))
+            except (NodeLost, ProcessLost) as lost:
+                if starts == MAX_STARTS:
+                    raise _too_often(job.key, lost) from lost
+                self._journal.record(
+                    Paused(what=JOB_LOST, detail=f"{job.key} is run anew, since {lost}")
+                )
+                with self._lock:
+                    self.begun_again += 1
+                job.account.restart()
+                self._begin_again(job.key)
+            finally:
+                if guesses is not None:
+                    guesses.end()
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
@@ -276,6 +329,7 @@ class RecordedPool:
     def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
+        tried: Counter[Attempt] = Counter()
 
         def utility(solution: Solution) -> Outcome:
             self._check()
@@ -307,12 +361,23 @@ class RecordedPool:
             return answer
 
         def on_attempt(attempt: Attempt) -> None:
-            self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
+            tried[attempt] += 1
+            event = Attempted(job=job.key, what=attempt.what, detail=attempt.detail)
+            self._journal.record_up_to(event, tried[attempt])
             job.on_attempt(attempt)
 
         return msgspec.structs.replace(
             job, utility=utility, initial_outcome=initial_outcome, ask=ask, on_attempt=on_attempt
         )
+
+
+def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
+    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {lost}."
+    if isinstance(lost, NodeLost):
+        return ClusterUnavailable(f"{told} `selftaught resume` goes on.")
+    return SandboxUnavailable(
+        f"{told} Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+    )
 
 
 def _key(job: ScoreJob) -> str:

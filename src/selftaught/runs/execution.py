@@ -9,12 +9,12 @@ import msgspec
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
+    JOB_LOST,
     AnyEvent,
     Attempted,
     MetaEvaluated,
     Paused,
     RunEnded,
-    RunResumed,
     RunStarted,
     Speculated,
 )
@@ -28,8 +28,8 @@ from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
 from selftaught.models.tracing import tracing_of
-from selftaught.pool import Attempt, Pool
-from selftaught.pools.local import LocalPool
+from selftaught.pool import AheadPool, Attempt, Pool
+from selftaught.pools.opening import PoolSettings, open_pool
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.traced import TracedPool
 from selftaught.redaction import without_credentials
@@ -39,6 +39,8 @@ from selftaught.runs.result import Run, Watch
 from selftaught.store.event_store import Store
 from selftaught.store.journal import Journal
 from selftaught.task import Task
+
+_OF_PROGRAM = "program/"
 
 
 class Execution:
@@ -79,6 +81,7 @@ class Execution:
         _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.tracing = tracing_of(self._environment)
+        self._scored_anew = 0
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def cache(self, store: Store) -> AnswerCache:
@@ -106,29 +109,29 @@ class Execution:
         config = self.config
         result = Run(id=journal.run, config=config)
         self._journal = journal
-        self.account.record(journal.tokens, journal.dollars)
         if isinstance(self.model, BanditModel):
             for event in journal.events(OBSERVED):
                 self.model.observe(event)
             self._observe = self.model.observe
         if journal.recorded:
-            journal.record(RunResumed(recorded=journal.recorded))
+            result.resumed = journal.record_resumed()
+            self.seen_attempts |= _attempts_of_programs(journal)
         else:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
+        # With what calls may have cost that were under way when the run ended.
+        self.account.record(journal.tokens, journal.dollars)
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
         broker = Broker(
             self.model, journal, self.account, self._check, self.tariff, self.tracing, cache
         )
         try:
-            pool = LocalPool(
-                config.slots,
-                allow_weak_sandbox=config.allow_weak_sandbox,
-                allow_network=config.allow_network,
-                on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
-            )
             recorded = RecordedPool(
-                TracedPool(pool, self.tracing), journal, self._check, speculate=config.speculate
+                TracedPool(self._pool(journal), self.tracing),
+                journal,
+                self._check,
+                speculate=config.speculate,
+                begin_again=broker.begin_again,
             )
             self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
@@ -148,11 +151,13 @@ class Execution:
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
+            "repeated_calls": journal.repeated,
             "calls_from_cache": broker.calls_by_source["cache"],
             "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
             "deduplicated_scores": recorded.deduplicated if recorded else 0,
+            "jobs_begun_again": self._scored_anew + (recorded.begun_again if recorded else 0),
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
@@ -191,11 +196,29 @@ class Execution:
             shows_text=self.config.utility_text == "shown",
         )
 
+    def _pool(self, journal: Journal) -> AheadPool:
+        config = self.config
+        return open_pool(
+            PoolSettings(
+                url=config.pool,
+                slots=config.slots,
+                allow_weak_sandbox=config.allow_weak_sandbox,
+                allow_network=config.allow_network,
+                allow_open_cluster=config.allow_open_cluster,
+            ),
+            on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
+            on_event=self._waited,
+            check=self._check,
+            environment=self._environment,
+        )
+
     def _check(self) -> None:
-        """Raise where the run is told to stop, or its time is over."""
+        """Raise where the run is told to stop, its time is over, or its store is nearly full."""
         if self.stop.is_set():
             raise Interrupted("The run was told to stop.")
         self.account.check_time()
+        if self._journal is not None:
+            self._journal.require_room()
 
     def on_event(self, event: AnyEvent) -> None:
         """Tell who wants to know of an event that has been recorded."""
@@ -208,6 +231,7 @@ class Execution:
             close()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
+        self._scored_anew += what == JOB_LOST
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
 
@@ -216,7 +240,7 @@ class Execution:
         if (program, attempt.what) not in self.seen_attempts:
             self.seen_attempts.add((program, attempt.what))
             journal.record(
-                Attempted(job=f"program/{program}", what=attempt.what, detail=attempt.detail)
+                Attempted(job=f"{_OF_PROGRAM}{program}", what=attempt.what, detail=attempt.detail)
             )
 
 
@@ -225,6 +249,15 @@ def _prepare(model: LanguageModel) -> None:
     prepare = getattr(model, "prepare", None)
     if prepare is not None:
         threading.Thread(target=prepare, name="prepare", daemon=True).start()
+
+
+def _attempts_of_programs(journal: Journal) -> set[tuple[str, str]]:
+    """What candidates were seen to try before; one that was being scored is scored again."""
+    return {
+        (event.job.removeprefix(_OF_PROGRAM), event.what)
+        for event in journal.events(("attempted",))
+        if isinstance(event, Attempted) and event.job.startswith(_OF_PROGRAM)
+    }
 
 
 def _end(journal: Journal, recorded: RecordedPool | None, status: str, reason: str) -> None:
