@@ -198,7 +198,7 @@ def test_a_killed_evaluator_costs_no_program_its_score(toy: Task) -> None:
     single = LocalPool(1)
     try:
         expected = score(single, toy, body("return x + 7"))
-        single._all_evaluators[0].result()._process.kill()
+        single.machine._all_evaluators[0].result()._process.kill()
         assert score(single, toy, body("return x + 7")) == expected
     finally:
         single.close()
@@ -208,7 +208,7 @@ def test_a_killed_zygote_costs_no_program_its_score(toy: Task) -> None:
     single = LocalPool(1)
     try:
         expected = score(single, toy, body("return x + 7"))
-        evaluator = single._all_evaluators[0].result()._process.pid
+        evaluator = single.machine._all_evaluators[0].result()._process.pid
         zygotes = Path(f"/proc/{evaluator}/task/{evaluator}/children").read_text().split()
         assert zygotes
         for pid in zygotes:

@@ -203,7 +203,7 @@ def test_an_improver_that_never_reads_does_not_stop_its_host(
 
 
 def test_the_time_between_requests_adds_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selftaught.pools.local.OWN_WALL_S", 1.0)
+    monkeypatch.setattr("selftaught.pools.turns.OWN_WALL_S", 1.0)
     outcome = bench.body("import time", "while True:", "    time.sleep(0.2); utility.initial")
     assert kind(outcome) == "timed_out"
 
@@ -324,7 +324,7 @@ def test_an_improver_whose_zygote_is_killed_is_not_charged_for_it(toy: Task) -> 
     single = LocalPool(1)
 
     def ending(request: Request) -> Answer:
-        end_zygote(single._zygotes[()].result())
+        end_zygote(single.machine._zygotes[()].result())
         return climbing(request)
 
     try:
@@ -342,7 +342,7 @@ def test_a_killed_zygote_costs_no_improver_its_outcome(toy: Task) -> None:
     single = LocalPool(1)
     try:
         first = Bench(single, toy).body("return initial_solution")
-        end_zygote(single._zygotes[()].result())
+        end_zygote(single.machine._zygotes[()].result())
         assert Bench(single, toy).body("return initial_solution") == first
     finally:
         single.close()
@@ -352,8 +352,8 @@ def test_a_thread_that_computes_while_the_host_serves_is_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = msgspec.structs.replace(IMPROVER_LIMITS, time_s=0.2, work=0)
-    monkeypatch.setattr("selftaught.pools.local.IMPROVER_LIMITS", limits)
-    monkeypatch.setattr("selftaught.pools.local.LOAD_CPU_S", 0.5)
+    monkeypatch.setattr("selftaught.pools.turns.IMPROVER_LIMITS", limits)
+    monkeypatch.setattr("selftaught.pools.turns.LOAD_CPU_S", 0.5)
 
     def slow(request: Request) -> Answer:
         # Twice what the kernel gives the child, if it has half a core.

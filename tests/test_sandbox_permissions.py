@@ -246,7 +246,7 @@ def test_a_permitted_network_is_the_hosts() -> None:
 def test_improvers_never_have_what_a_task_permits() -> None:
     pool = LocalPool(1, allow_network=True)
     try:
-        assert pool._zygote_starting(()).result().grant == NOTHING
+        assert pool.machine._zygote_starting(()).result().grant == NOTHING
     finally:
         pool.close()
 

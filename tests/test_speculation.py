@@ -15,7 +15,7 @@ from selftaught.history import read_history
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import Claim, ImproveJob, ScoreJob
-from selftaught.pools import local
+from selftaught.pools import gated
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.speculation import Guess, Guesses, program_in
 from selftaught.runs.config import RunConfig
@@ -439,7 +439,7 @@ def test_closing_does_not_wait_for_what_is_scored_ahead(
 def test_what_nobody_can_ask_for_any_more_gives_its_slot_back(
     sleepy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "ABANDON_S", 0.1)
+    monkeypatch.setattr(gated, "ABANDON_S", 0.1)
     slow = "import time\ndef improve_algorithm(i, u, lm):\n    time.sleep(4)\n    return i + '#'\n"
     improvers = (("asks", improver_that_asks(1.0)), ("later", slow))
     run = start(config(sleepy_folder, improvers=improvers), str(tmp_path / "s.db"), model=Sleepy())

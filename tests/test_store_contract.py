@@ -22,6 +22,7 @@ from selftaught.events import (
     MetaEvaluated,
     Paused,
     Rejected,
+    Repaired,
     Requested,
     RoundEnded,
     RunEnded,
@@ -122,6 +123,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
         responses=8,
         utility_calls=16,
     ),
+    Repaired(lost={"answered": 1, "unknown": 2}, prompts_lost=1),
 )
 
 

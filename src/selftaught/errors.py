@@ -6,6 +6,7 @@
     ├── SolutionError         a program text cannot be a solution
     ├── SandboxUnavailable    this machine lacks an isolation layer
     │   └── ProcessLost       a process of the sandbox was killed from outside
+    ├── ClusterUnavailable    no other machine runs the jobs of a run
     ├── StoreError            the event store cannot be opened, read or written
     ├── ModelError            the language model cannot answer
     │   ├── ModelUnreachable      no answer within the retries
@@ -48,6 +49,10 @@ class SandboxUnavailable(SelftaughtError):
 
 class ProcessLost(SandboxUnavailable):
     """A process of the sandbox was killed that no program in it can kill: memory ran out, say."""
+
+
+class ClusterUnavailable(SelftaughtError):
+    """A cluster cannot be used, or none of its machines is left."""
 
 
 class StoreError(SelftaughtError):

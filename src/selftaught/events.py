@@ -176,7 +176,11 @@ class Unanswered(Event, frozen=True, kw_only=True, tag="unanswered"):
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
-    """A program was scored on one block of instances."""
+    """A program was scored on one block of instances.
+
+    `same_as` is the program whose score this is, where the two differ in comments only; then
+    nothing was computed.
+    """
 
     task: str
     solution: str
@@ -184,6 +188,7 @@ class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     repeat: int
     outcome: Outcome
     seconds: float = 0.0
+    same_as: str = ""
 
     @property
     def key(self) -> str:
@@ -356,12 +361,28 @@ class Audited(Event, frozen=True, kw_only=True, tag="audited"):
         return self.program
 
 
+JOB_LOST = "job_lost"
+
+
 class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     """Something outside the run held it up or was retried: `what` happened, `detail` says how."""
 
     what: str
     detail: str
     seconds: float = 0.0
+
+
+class Repaired(Event, frozen=True, kw_only=True, tag="repaired"):
+    """The run was saved from a damaged store, and this is where it stood then.
+
+    Attributes:
+        lost: how many events could not be read, by kind; `unknown` where not even that could.
+            Those before this one are numbered anew, without the lost ones.
+        prompts_lost: answers whose prompts were lost; a text that says so is in their place.
+    """
+
+    lost: dict[str, int]
+    prompts_lost: int = 0
 
 
 AnyEvent = (
@@ -382,6 +403,7 @@ AnyEvent = (
     | RoundEnded
     | Audited
     | Paused
+    | Repaired
 )
 
 

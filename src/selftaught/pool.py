@@ -36,6 +36,10 @@ MAX_REQUESTS = 50_000
 MAX_THREADS = 256
 
 
+class NodeLost(Exception):
+    """The machine that ran a job is gone, and nothing came of the job; it can be begun again."""
+
+
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
     """Score a program on the instances of a split.
 
@@ -109,7 +113,10 @@ class Pool(Protocol):
     Failure: a program's failure is an outcome; only a broken machine raises.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once; may change where machines come and go."""
+        ...
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program; the scorer runs where the program never does."""

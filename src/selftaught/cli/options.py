@@ -11,6 +11,7 @@ import typer
 from selftaught.budget import Budget, RunLimits
 from selftaught.cli import money
 from selftaught.language_model import ModelSettings
+from selftaught.pools.opening import LOCAL
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import DEFAULT_STORE
 
@@ -96,7 +97,24 @@ SealedRepeats = Annotated[
 ]
 Slots = Annotated[
     int | None,
-    typer.Option("--slots", help="Jobs that compute at once; one per core where left out."),
+    typer.Option(
+        "--slots", help="Jobs that compute at once, per machine; one per core if left out."
+    ),
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        "--pool",
+        metavar="local|URL",
+        help="Where programs run: this machine, ray://HOST:PORT, or slurm://PARTITION?nodes=N.",
+    ),
+]
+OpenCluster = Annotated[
+    bool,
+    typer.Option(
+        "--allow-open-cluster",
+        help="Use a Ray cluster that lets anybody in, at your risk.",
+    ),
 ]
 Speculate = Annotated[
     bool,
@@ -165,10 +183,12 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
     tokens: Tokens = None
     dollars: Dollars = None
     wall: Wall = None
+    pool: Pool = LOCAL
     slots: Slots = None
     speculate: Speculate = True
     weak: Weak = False
     network: Network = False
+    open_cluster: OpenCluster = False
     store: Store = STORE
     json: Json = False
     seed: Seed = 0
@@ -196,10 +216,12 @@ class ModelOptions(Pacing, frozen=True, kw_only=True):
             cache=self.cache,
             model_settings=self.settings,
             limits=self.limits,
+            pool=self.pool,
             slots=self.slots,
             speculate=self.speculate,
             allow_weak_sandbox=self.weak,
             allow_network=self.network,
+            allow_open_cluster=self.open_cluster,
         )
 
 

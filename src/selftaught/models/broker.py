@@ -26,6 +26,10 @@ from selftaught.redaction import redacted
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
 
+# When prices are looked up that no limit needed before: the first requests are under way by then,
+# and this process has nothing else to do.
+_PRICES_AFTER_S = 0.25
+
 
 class _Call:
     """A call under way: what is set aside for it, and what its failed requests may have cost."""
@@ -81,6 +85,7 @@ class Broker:
         self._cache = cache
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self._looks_up = tariff.waits_for_table
         self.replayed_calls = 0
         self.calls_by_source: Counter[str] = Counter()
 
@@ -88,6 +93,15 @@ class Broker:
     def live_calls(self) -> int:
         """Requests that the model was asked in this process."""
         return self.calls_by_source["live"]
+
+    def begin_again(self, job: str) -> None:
+        """Count a job's requests from the first again: it is run anew, and its answers are found.
+
+        Its earlier requests have all been answered by now, or it could not have ended.
+        """
+        with self._lock:
+            for asked in [key for key in self._asked if key[0] == job]:
+                del self._asked[asked]
 
     def __call__(self, job: str, request: Request, seed: int) -> Answer:
         """Answer a request of a job, from the record or from the model.
@@ -125,7 +139,10 @@ class Broker:
     def _ask(
         self, job: str, request: Request, seed: int, occurrence: int, reuse_key: str
     ) -> Answer:
-        call = _Call(self._account.reserve(self._worst(request), self._check))
+        in_dollars = self._account.limits.dollars is not None
+        worst = self._worst(request, in_dollars=in_dollars)
+        call = _Call(self._account.reserve(worst, self._check))
+        self._look_prices_up()
         spent = Spending()
         started = time.monotonic()
 
@@ -170,8 +187,19 @@ class Broker:
         answer = self._model.respond(request, seed=seed, occurrence=occurrence, key=str(key))
         return msgspec.structs.replace(answer, texts=tuple(map(redacted, answer.texts)))
 
-    def _worst(self, request: Request) -> Spending:
-        return self._tariff.worst(request) if self._model.is_language_model else Spending()
+    def _worst(self, request: Request, *, in_dollars: bool = True) -> Spending:
+        if not self._model.is_language_model:
+            return Spending()
+        return self._tariff.worst(request, in_dollars=in_dollars)
+
+    def _look_prices_up(self) -> None:
+        """Once, and in a while, so that the first answer does not wait for it."""
+        with self._lock:
+            is_first, self._looks_up = self._looks_up, False
+        if is_first:
+            later = threading.Timer(_PRICES_AFTER_S, dict, (self._tariff.prices,))
+            later.daemon = True
+            later.start()
 
     def _record_rejected(self, job: str, request: Request, occurrence: int, reason: str) -> None:
         self._journal.record(

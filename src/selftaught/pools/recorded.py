@@ -16,8 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from selftaught.errors import ProcessLost, RequestRejected, SandboxUnavailable
+from selftaught.errors import (
+    ClusterUnavailable,
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+)
 from selftaught.events import (
+    JOB_LOST,
     Attempted,
     BudgetRefused,
     Evaluated,
@@ -33,10 +39,12 @@ from selftaught.pool import (
     AheadPool,
     Attempt,
     ImproveJob,
+    NodeLost,
     Pool,
     ScoreJob,
     Underway,
 )
+from selftaught.pools.duplicates import Duplicates
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
 from selftaught.solution import Solution
@@ -55,39 +63,6 @@ class _GivenUp(Exception):
     """What was being computed ahead has no outcome; who wants one computes it."""
 
 
-class _Given:
-    """What the language model answered one job, for when the job has to begin again."""
-
-    def __init__(self, ask: Callable[[Request], Answer]) -> None:
-        self._ask = ask
-        self._given: dict[Request, list[Answer | RequestRejected]] = {}
-        self._next: Counter[Request] = Counter()
-        self._lock = threading.Lock()
-
-    def rewind(self) -> None:
-        """The job begins, and is to be given the same again."""
-        with self._lock:
-            self._next.clear()
-
-    def ask(self, request: Request) -> Answer:
-        """What the same request was given before, or else what the model says now."""
-        with self._lock:
-            before = self._given.setdefault(request, [])
-            number = self._next[request]
-            self._next[request] += 1
-            known = before[number] if number < len(before) else None
-        if known is None:
-            try:
-                known = self._ask(request)
-            except RequestRejected as rejection:
-                known = rejection
-            with self._lock:
-                before.append(known)
-        if isinstance(known, RequestRejected):
-            raise known
-        return known
-
-
 class RecordedPool:
     """Implements `selftaught.pool.Pool` over another pool and a journal. Thread-safe.
 
@@ -97,12 +72,20 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
+        begin_again: told of the key of an improve job that is run anew, since its node or its
+            process was lost.
     """
 
     def __init__(
-        self, pool: Pool, journal: Journal, check: Callable[[], None], *, speculate: bool = True
+        self,
+        pool: Pool,
+        journal: Journal,
+        check: Callable[[], None],
+        *,
+        speculate: bool = True,
+        begin_again: Callable[[str], None] = lambda key: None,
     ) -> None:
-        self.slots = pool.slots
+        self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
         # As many as there are slots: more could not begin. None begins before there is work.
         self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
@@ -112,8 +95,18 @@ class RecordedPool:
         self._check = check
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
+        self._duplicates = Duplicates(journal)
         self.scored = 0
         self.reused = 0
+        # Scores that are those of another program with the same code.
+        self.deduplicated = 0
+        # Improve jobs that were run anew.
+        self.begun_again = 0
+
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once."""
+        return self._pool.slots
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
@@ -129,9 +122,21 @@ class RecordedPool:
         return outcome
 
     def _recorded(self, job: ScoreJob) -> Outcome | None:
-        return self._journal.recorded_evaluation(
-            _task_of(job), job.split, job.repeat, job.solution.hash
+        """The recorded outcome of the program, or of one with the same code; the lock is held."""
+        found = self._journal.recorded_evaluation(
+            job.task.key, job.split, job.repeat, job.solution.hash
         )
+        if found is not None:
+            self._duplicates.add(job)
+            return found
+        if f"score {_key(job)}" in self._running:
+            return None
+        same = self._duplicates.score_of_one(job)
+        if same is None:
+            return None
+        self._journal.record(same, texts=(job.solution.source,))
+        self.deduplicated += 1
+        return same.outcome
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
@@ -172,7 +177,7 @@ class RecordedPool:
     def _record(self, job: ScoreJob, outcome: Outcome, seconds: float) -> None:
         self._journal.record(
             Evaluated(
-                task=_task_of(job),
+                task=job.task.key,
                 solution=job.solution.hash,
                 split=job.split,
                 repeat=job.repeat,
@@ -181,6 +186,8 @@ class RecordedPool:
             ),
             texts=(job.solution.source,),
         )
+        with self._lock:
+            self._duplicates.add(job)
 
     @property
     def speculated(self) -> Speculated:
@@ -247,12 +254,7 @@ class RecordedPool:
     def _improve_now(self, job: ImproveJob) -> Outcome:
         self._check()
         started = time.monotonic()
-        guesses = self._guesses(job)
-        try:
-            outcome = _without_secrets(self._improve_on_whole_machine(job, guesses))
-        finally:
-            if guesses is not None:
-                guesses.end()
+        outcome = _without_secrets(self._improved(job))
         account = job.account
         for limit, times in (
             ("calls", account.refused_calls),
@@ -278,25 +280,30 @@ class RecordedPool:
         )
         return outcome
 
-    def _improve_on_whole_machine(self, job: ImproveJob, guesses: Guesses | None) -> Outcome:
-        """Run the job; from its beginning where its process is lost, which it is not charged for.
+    def _improved(self, job: ImproveJob) -> Outcome:
+        """Run an improve job, anew where the machine failed it: what it did costs a look-up then.
 
-        Its answers are remembered meanwhile, so that none is asked for again.
+        Whatever it had asked for is answered by now, or it could not have ended.
         """
-        given = _Given(job.ask)
-        lost: ProcessLost | None = None
-        for _ in range(MAX_STARTS):
-            given.rewind()
+        starts = 0
+        while True:
+            starts += 1
+            guesses = self._guesses(job)
             try:
-                return self._pool.improve(self._observed(job, guesses, given.ask))
-            except ProcessLost as error:
-                lost = error
+                return self._pool.improve(self._observed(job, guesses))
+            except (NodeLost, ProcessLost) as lost:
+                if starts == MAX_STARTS:
+                    raise _too_often(job.key, lost) from lost
+                self._journal.record(
+                    Paused(what=JOB_LOST, detail=f"{job.key} is run anew, since {lost}")
+                )
+                with self._lock:
+                    self.begun_again += 1
                 job.account.restart()
-                self._journal.record(Paused(what="process_lost", detail=f"{job.key}: {error}"))
-        raise SandboxUnavailable(
-            f"{lost} It was so {MAX_STARTS} times for one job: give the run more memory, or fewer "
-            "--slots. `selftaught resume` goes on with it."
-        )
+                self._begin_again(job.key)
+            finally:
+                if guesses is not None:
+                    guesses.end()
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
@@ -312,16 +319,14 @@ class RecordedPool:
         def is_known(score: ScoreJob) -> bool:
             with self._lock:
                 running = f"score {_key(score)}" in self._running
-            return running or self._recorded(score) is not None
+                return running or self._recorded(score) is not None
 
         def begin(guess: Guess) -> None:
             self._ahead_threads.submit(self._score_ahead, guess)
 
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
-    def _observed(
-        self, job: ImproveJob, guesses: Guesses | None, give: Callable[[Request], Answer]
-    ) -> ImproveJob:
+    def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
         tried: Counter[Attempt] = Counter()
@@ -350,7 +355,7 @@ class RecordedPool:
             return job.initial_outcome()
 
         def ask(request: Request) -> Answer:
-            answer = give(request)
+            answer = job.ask(request)
             if guesses is not None:
                 guesses.answered(answer.texts, job.initial.entry_point)
             return answer
@@ -366,12 +371,17 @@ class RecordedPool:
         )
 
 
-def _task_of(job: ScoreJob) -> str:
-    return f"{job.task.name}@{job.task.digest}"
+def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
+    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {lost}."
+    if isinstance(lost, NodeLost):
+        return ClusterUnavailable(f"{told} `selftaught resume` goes on.")
+    return SandboxUnavailable(
+        f"{told} Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+    )
 
 
 def _key(job: ScoreJob) -> str:
-    return evaluation_key(_task_of(job), job.split, job.repeat, job.solution.hash)
+    return evaluation_key(job.task.key, job.split, job.repeat, job.solution.hash)
 
 
 def _without_secrets(outcome: Outcome) -> Outcome:

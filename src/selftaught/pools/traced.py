@@ -9,9 +9,13 @@ class TracedPool:
     """Implements `selftaught.pool.AheadPool` over another, with a span for each improve job."""
 
     def __init__(self, pool: AheadPool, tracing: Tracing) -> None:
-        self.slots = pool.slots
         self._pool = pool
         self._tracing = tracing
+
+    @property
+    def slots(self) -> int:
+        """Jobs that compute at once."""
+        return self._pool.slots
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program; there are too many for a span each."""

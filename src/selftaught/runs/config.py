@@ -13,6 +13,7 @@ from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.improver import API_VERSION
 from selftaught.language_model import ModelSettings
 from selftaught.models.mix import members
+from selftaught.pools.opening import LOCAL, cluster_of
 from selftaught.sandbox.grant import require_agreement
 from selftaught.sandbox.toolchain import find_toolchain
 from selftaught.store.event_store import Store
@@ -48,7 +49,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         accept_repeats: of the rule `significant`, fresh repeats that one trial may take.
         cache: answers of other runs in the store are used again.
         replay_of: of a replay, the model that answered in the recorded run; else empty.
-        slots: jobs that compute at once; None for one per core.
+        pool: where jobs run: `local`, or the URL of a cluster.
+        allow_open_cluster: use a Ray cluster that lets anybody in.
+        slots: jobs that compute at once, on each machine; None for one per core.
         speculate: score the programs in a model's answers before the improver asks for it. It
             changes no result, only the time that a run takes.
         allow_weak_sandbox: go on where isolation layers are missing.
@@ -80,6 +83,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     accept_repeats: int = DEFAULT_REPEATS
     cache: bool = False
     replay_of: str = ""
+    pool: str = LOCAL
+    allow_open_cluster: bool = False
     slots: int | None = None
     speculate: bool = True
     allow_weak_sandbox: bool = False
@@ -110,6 +115,7 @@ def check_config(config: RunConfig) -> None:
         )
     if config.slots is not None and config.slots < 1:
         raise UsageError(f"--slots must be at least 1, not {config.slots}.")
+    cluster_of(config.pool)
     if config.accept not in ACCEPT:
         known = ", ".join(ACCEPT)
         raise UsageError(f"There is no acceptance rule {config.accept!r}; there are: {known}.")

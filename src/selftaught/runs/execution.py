@@ -9,6 +9,7 @@ import msgspec
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
+    JOB_LOST,
     AnyEvent,
     Attempted,
     MetaEvaluated,
@@ -27,8 +28,8 @@ from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
 from selftaught.models.tracing import tracing_of
-from selftaught.pool import Attempt, Pool
-from selftaught.pools.local import LocalPool
+from selftaught.pool import AheadPool, Attempt, Pool
+from selftaught.pools.opening import PoolSettings, open_pool
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.traced import TracedPool
 from selftaught.redaction import without_credentials
@@ -80,6 +81,7 @@ class Execution:
         _prepare(self.model)
         self.account = RunAccount(config.limits)
         self.tracing = tracing_of(self._environment)
+        self._scored_anew = 0
         self.seen_attempts: set[tuple[str, str]] = set()
 
     def cache(self, store: Store) -> AnswerCache:
@@ -124,14 +126,12 @@ class Execution:
             self.model, journal, self.account, self._check, self.tariff, self.tracing, cache
         )
         try:
-            pool = LocalPool(
-                config.slots,
-                allow_weak_sandbox=config.allow_weak_sandbox,
-                allow_network=config.allow_network,
-                on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
-            )
             recorded = RecordedPool(
-                TracedPool(pool, self.tracing), journal, self._check, speculate=config.speculate
+                TracedPool(self._pool(journal), self.tracing),
+                journal,
+                self._check,
+                speculate=config.speculate,
+                begin_again=broker.begin_again,
             )
             self.do(result, recorded, broker, journal)
         except RunBudgetSpent as spent:
@@ -156,6 +156,8 @@ class Execution:
             "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            "deduplicated_scores": recorded.deduplicated if recorded else 0,
+            "jobs_begun_again": self._scored_anew + (recorded.begun_again if recorded else 0),
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,
@@ -194,11 +196,29 @@ class Execution:
             shows_text=self.config.utility_text == "shown",
         )
 
+    def _pool(self, journal: Journal) -> AheadPool:
+        config = self.config
+        return open_pool(
+            PoolSettings(
+                url=config.pool,
+                slots=config.slots,
+                allow_weak_sandbox=config.allow_weak_sandbox,
+                allow_network=config.allow_network,
+                allow_open_cluster=config.allow_open_cluster,
+            ),
+            on_attempt=lambda program, tried: self._candidate_tried(journal, program, tried),
+            on_event=self._waited,
+            check=self._check,
+            environment=self._environment,
+        )
+
     def _check(self) -> None:
-        """Raise where the run is told to stop, or its time is over."""
+        """Raise where the run is told to stop, its time is over, or its store is nearly full."""
         if self.stop.is_set():
             raise Interrupted("The run was told to stop.")
         self.account.check_time()
+        if self._journal is not None:
+            self._journal.require_room()
 
     def on_event(self, event: AnyEvent) -> None:
         """Tell who wants to know of an event that has been recorded."""
@@ -211,6 +231,7 @@ class Execution:
             close()
 
     def _waited(self, what: str, detail: str, seconds: float) -> None:
+        self._scored_anew += what == JOB_LOST
         if self._journal is not None:
             self._journal.record(Paused(what=what, detail=detail, seconds=seconds))
 

@@ -12,6 +12,7 @@ from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.models.providers import PROVIDERS, provider_of
 from selftaught.models.tariff import limited
+from selftaught.pools.opening import cluster_of
 from selftaught.redaction import (
     lacks_credentials,
     redacted,
@@ -135,6 +136,7 @@ def resume(
     model: LanguageModel | None = None,
     seed: int | None = None,
     pacing: Mapping[str, int | float] | None = None,
+    pool: str | None = None,
     limits: RunLimits | None = None,
     base_url: str | None = None,
 ) -> Run:
@@ -147,6 +149,7 @@ def resume(
         seed: must be the run's own, if given.
         pacing: fields of `ModelSettings` to change that do not change what the model answers,
             such as `concurrency` and `patience_s`.
+        pool: where jobs run from now on, as after `--pool`; as before where left out.
         limits: of what is spent from now on and was before; the run's own where left out.
         base_url: where the same model is served now; the run's own where left out.
 
@@ -166,6 +169,9 @@ def resume(
         config = msgspec.structs.replace(config, model_settings=settings)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
+        if pool is not None:
+            cluster_of(pool)
+            config = msgspec.structs.replace(config, pool=pool)
         if limits is not None:
             config = msgspec.structs.replace(config, limits=limits)
         check_digests(config, run_id)

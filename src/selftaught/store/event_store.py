@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -38,6 +39,29 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     ended_at: float | None
     events: int
+
+
+class Adding(Protocol):
+    """Enters runs that were recorded elsewhere, with their times and numbers; see `Store.adding`.
+
+    Nothing is redacted here: whoever adds what this program did not record itself looks first.
+    """
+
+    def free_id(self, run: str) -> str:
+        """Return an id, or the next free one of its day where a run has it."""
+        ...
+
+    def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
+        """Enter a run; `config` is JSON."""
+        ...
+
+    def add_event(self, run: str, seq: int, at: float, event: AnyEvent) -> None:
+        """Enter an event, whose number must be the next one of its run."""
+        ...
+
+    def add_text(self, text: str) -> None:
+        """Enter a text, unless it is there."""
+        ...
 
 
 class Store(Protocol):
@@ -90,6 +114,10 @@ class Store(Protocol):
         """Keep a text, once however often it is put, and return its hash."""
         ...
 
+    def adding(self) -> AbstractContextManager[Adding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        ...
+
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
         ...
@@ -120,6 +148,10 @@ class Store(Protocol):
         Raises:
             UsageError: no run, or more than one, is meant.
         """
+        ...
+
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow; None where that is not known on this machine."""
         ...
 
     def check(self) -> list[str]:

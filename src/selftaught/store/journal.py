@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import msgspec
 
+from selftaught.errors import StoreError
 from selftaught.events import (
     Answered,
     AnyEvent,
@@ -28,6 +29,7 @@ from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
 from selftaught.store.event_store import Store
 from selftaught.store.record import without_secrets
+from selftaught.store.room import RESERVE_BYTES
 from selftaught.utility import Outcome
 
 # A score on 20 instances takes about 300 bytes; those with long feedback are left in the store.
@@ -156,6 +158,16 @@ class Journal:
             if self._times[hash(event)] < times:
                 self.record(event)
 
+    def require_room(self) -> None:
+        """Raise StoreError where the store has no room left for what is about to be paid for."""
+        free = self._store.free_bytes()
+        if free is not None and free < RESERVE_BYTES:
+            raise StoreError(
+                f"The store {self._store.path!r} may grow by {free:,} bytes only, and a run goes "
+                f"on while {RESERVE_BYTES:,} are free, so that no answer is paid for and lost: "
+                f"make room, then `selftaught resume {self.run}` goes on."
+            )
+
     def recorded_answer(
         self, job: str, content_hash: str, occurrence: int, n_responses: int
     ) -> tuple[Answered, tuple[str, ...]] | None:
@@ -199,6 +211,14 @@ class Journal:
             return None
         event = self._store.find(self.run, "improved", job)
         return event if isinstance(event, Improved) else None
+
+    def text(self, name: str) -> str:
+        """Return a recorded text by its hash.
+
+        Raises:
+            StoreError: there is none.
+        """
+        return self._store.text(name)
 
     def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
         """Iterate over the run's events of some kinds so far, in order."""

@@ -13,6 +13,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.damaged_postgres import find_rows
 from selftaught.store.event_store import (
     RunRow,
     closed_store,
@@ -24,9 +25,11 @@ from selftaught.store.event_store import (
     unknown_run,
     unknown_text,
 )
+from selftaught.store.postgres_adding import PostgresAdding, free_name
 from selftaught.store.postgres_check import problems
 from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
-from selftaught.store.record import decode_event, encode_config, encode_event, printable
+from selftaught.store.record import decode_event, encode_config, encode_event, without_nul
+from selftaught.store.salvage import Findings
 
 if TYPE_CHECKING:
     import psycopg
@@ -133,16 +136,10 @@ class PostgresStore:
         now = self._clock()
         day = time.strftime("r-%Y%m%d-", time.gmtime(now))
         with self._transaction() as connection:
-            # Two hosts that start a run at once must not count to the same number.
-            connection.execute("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
-            row = connection.execute(
-                "SELECT count(*) FROM runs WHERE starts_with(id, %s)", (day,)
-            ).fetchone()
-            assert row is not None
-            run = f"{day}{row[0] + 1:03d}"
+            run = free_name(connection, day)
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (%s, %s, %s, %s)",
-                (run, now, column_text(redacted(command)), encoded),
+                (run, now, without_nul(redacted(command)), encoded),
             )
         return run
 
@@ -174,7 +171,7 @@ class PostgresStore:
         with self._transaction() as connection:
             known = connection.execute(
                 "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = %s",
-                (column_text(run),),
+                (without_nul(run),),
             ).fetchone()
             if known is None:
                 raise unknown_run(run, self.path)
@@ -187,7 +184,7 @@ class PostgresStore:
             connection.execute(
                 "INSERT INTO events (run, seq, at, kind, key, body) "
                 "VALUES (%s, %s, %s, %s, %s, %s)",
-                (run, seq, self._clock(), kind_of(event), column_text(key), body),
+                (run, seq, self._clock(), kind_of(event), without_nul(key), body),
             )
         return seq
 
@@ -198,11 +195,19 @@ class PostgresStore:
             connection.execute(_PUT_TEXT, (name, _bytes(text)))
         return name
 
+    @contextmanager
+    def adding(self) -> Iterator[PostgresAdding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        with self._transaction() as connection:
+            adding = PostgresAdding(connection)
+            yield adding
+            adding.flush()
+
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
         with self._reading() as connection:
             row = connection.execute(
-                "SELECT text FROM texts WHERE hash = %s", (column_text(text_hash),)
+                "SELECT text FROM texts WHERE hash = %s", (without_nul(text_hash),)
             ).fetchone()
         if row is None:
             raise unknown_text(text_hash, self.path)
@@ -214,7 +219,7 @@ class PostgresStore:
             row = connection.execute(
                 "SELECT seq, body::text FROM events WHERE run = %s AND kind = %s AND "
                 "md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1",
-                (run, kind, column_text(key), column_text(key)),
+                (run, kind, without_nul(key), without_nul(key)),
             ).fetchone()
         return None if row is None else decode_event(row[1], run, row[0])
 
@@ -223,7 +228,7 @@ class PostgresStore:
     ) -> Iterator[tuple[int, float, AnyEvent]]:
         """Iterate over the events of a run, in order, with their numbers and times, in batches."""
         with self._reading() as connection:
-            known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (column_text(run),))
+            known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (without_nul(run),))
             if known.fetchone() is None:
                 raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
@@ -240,11 +245,20 @@ class PostgresStore:
             ids = [r[0] for r in connection.execute("SELECT id FROM runs ORDER BY number DESC")]
         return meant_run(run_prefix, ids, self.path)
 
+    def free_bytes(self) -> int | None:
+        """Not known: the disk is the server's."""
+        return None
+
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences."""
         with self._reading() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return list(problems(connection))
+
+    def find_rows(self, findings: Findings) -> None:
+        """Take up what the server still gives of a damaged store."""
+        with self._reading() as connection:
+            find_rows(connection, findings)
 
     def close(self) -> None:
         """Let go of the database and of the runs taken; a second call does nothing."""
@@ -319,6 +333,11 @@ class PostgresStore:
                 raise closed_store(self.path)
             try:
                 yield self._connection
+            except psycopg.errors.DiskFull as error:
+                raise StoreError(
+                    f"The store {self.path!r} cannot grow, since the disk of its server is full; "
+                    "what was recorded is kept. Make room there, then `selftaught resume` goes on."
+                ) from error
             except psycopg.OperationalError as error:
                 raise StoreError(
                     f"The store {self.path!r} is gone ({_said(error)}): when the server is back, "
@@ -343,11 +362,6 @@ def shown_url(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
-
-
-def column_text(text: str) -> str:
-    """A text as a column takes it: lone surrogates and NUL, which Postgres has not, written out."""
-    return printable(text).replace("\0", "\\u0000")
 
 
 def _bytes(text: str) -> bytes:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selftaught.testing.attacks import Attack, Report
     from selftaught.testing.model_contract import LanguageModelContract
     from selftaught.testing.permission_contract import PermissionContract
+    from selftaught.testing.pool_contract import PoolContract
     from selftaught.testing.sandbox_contract import SandboxContract
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LanguageModelContract",
     "LoopbackServer",
     "PermissionContract",
+    "PoolContract",
     "ReceivedRequest",
     "Report",
     "SandboxContract",
@@ -50,6 +52,10 @@ def __getattr__(name: str) -> Any:
         from selftaught.testing.permission_contract import PermissionContract
 
         return PermissionContract
+    if name == "PoolContract":
+        from selftaught.testing.pool_contract import PoolContract
+
+        return PoolContract
     if name == "SandboxContract":
         from selftaught.testing.sandbox_contract import SandboxContract
 

@@ -1,0 +1,299 @@
+"""A pool of several machines: what is lost with one, who joins, who may not, and what is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import write_toy
+from loopback_nodes import Events, LoopbackNodes, cluster
+from process_tree import below, processes
+
+from selftaught.errors import ClusterUnavailable, Interrupted, TaskError
+from selftaught.language_model import Answer, Request
+from selftaught.models.broker import Broker
+from selftaught.pool import AheadPool, NodeLost, ScoreJob
+from selftaught.pools.cluster import ClusterPool, ClusterSettings
+from selftaught.pools.nodes import door
+from selftaught.pools.nodes import software as software_of
+from selftaught.runs import execution
+from selftaught.runs.config import RunConfig
+from selftaught.runs.launch import start
+from selftaught.runs.result import Run
+from selftaught.solution import Solution
+from selftaught.store.opening import open_store
+from selftaught.task import Task
+from selftaught.testing.pool_contract import improve_job
+from selftaught.utility import Outcome, Scored
+
+SLOW = "import time\ndef algorithm(x):\n    time.sleep(0.3)\n    return x + {}\n"
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def value(outcome: Outcome) -> float:
+    assert isinstance(outcome, Scored), outcome
+    return outcome.value
+
+
+def test_what_a_lost_node_was_scoring_is_scored_elsewhere(toy: Task) -> None:
+    nodes, events = LoopbackNodes(2), Events()
+    with cluster(nodes, events) as pool, ThreadPoolExecutor(6) as threads:
+        jobs = [
+            ScoreJob(task=toy, solution=Solution(SLOW.format(n)), split="val") for n in range(4)
+        ]
+        scores = [threads.submit(pool.score, job) for job in jobs]
+        time.sleep(0.7)
+        nodes.kill(0)
+        assert [value(score.result()) for score in scores] == [-7.0, -6.0, -5.0, -4.0]
+        assert len(pool.nodes) == 1
+        assert any("is scored anew" in detail for detail in events.of("job_lost"))
+        # One slot is left, and it is not given twice.
+        assert pool.slots == 1
+
+
+def test_an_improver_on_a_lost_node_is_told_as_lost(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+
+        def ask(request: Request) -> Answer:
+            nodes.kill(0)
+            return Answer(texts=("x",))
+
+        with pytest.raises(NodeLost):
+            pool.improve(improve_job(pool, toy, "return language_model.prompt('e', 'm')", ask=ask))
+
+
+def test_who_joins_later_is_used(toy: Task) -> None:
+    nodes, events = LoopbackNodes(1), Events()
+    with cluster(nodes, events) as pool:
+        nodes.kill(0)
+        until(lambda: pool.slots == 0)
+        waiting: Future[Outcome] = Future()
+        job = ScoreJob(task=toy, solution=toy.initial, split="val")
+        thread = threading.Thread(target=lambda: waiting.set_result(pool.score(job)))
+        thread.start()
+        until(lambda: bool(events.of("waiting_for_nodes")))
+        nodes.add()
+        assert value(waiting.result(timeout=30)) == -4.0
+        thread.join()
+        assert events.of("node_joined")
+
+
+def test_without_any_node_a_run_ends_with_a_sentence(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes, patience_s=0.5) as pool:
+        nodes.kill(0)
+        with pytest.raises(ClusterUnavailable, match=r"within 0.5 s.*`selftaught resume` goes on"):
+            pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+
+
+def test_who_is_told_to_stop_does_not_wait_for_nodes(toy: Task) -> None:
+    nodes, stop = LoopbackNodes(1), threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Interrupted("The run was told to stop.")
+
+    pool = ClusterPool(nodes, ClusterSettings(), check=check)
+    try:
+        nodes.kill(0)
+        threading.Timer(0.5, stop.set).start()
+        with pytest.raises(Interrupted):
+            pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+    finally:
+        pool.close()
+
+
+def test_a_wrong_token_is_refused_on_both_sides() -> None:
+    nodes, events = LoopbackNodes(1), Events()
+    with cluster(nodes, events) as pool:
+        stranger = nodes.add(token="00" * 32)
+        assert stranger.wait(timeout=30) == 3
+        assert stranger.stderr is not None
+        assert b"it refused the token" in stranger.stderr.read()
+        assert any("another token" in detail for detail in events.of("node_refused"))
+        assert len(pool.nodes) == 1
+
+
+def test_another_version_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = msgspec.structs.replace(software_of.software(), selftaught="9.9")
+    monkeypatch.setattr(door, "software", lambda: other)
+    with (
+        pytest.raises(ClusterUnavailable, match=r"selftaught: 0\S+ there, 9.9 here"),
+        cluster(LoopbackNodes(1)),
+    ):
+        pass
+
+
+def test_a_task_that_differs_there_is_refused(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(LoopbackNodes(1)) as pool:
+        changed = msgspec.structs.replace(toy, digest="0" * 16)
+        with pytest.raises(TaskError, match=f"hash to {toy.digest} there and to {'0' * 16} here"):
+            pool.score(ScoreJob(task=changed, solution=toy.initial, split="val"))
+
+
+def test_nothing_is_left_after_close(toy: Task) -> None:
+    before = below(os.getpid())
+    nodes = LoopbackNodes(2)
+    with cluster(nodes) as pool, ThreadPoolExecutor(2) as threads:
+        busy = SLOW.replace("0.3", "100").format(1)
+        scores = [
+            threads.submit(
+                pool.score, ScoreJob(task=toy, solution=Solution(busy + "#" * n), split="val")
+            )
+            for n in range(2)
+        ]
+        time.sleep(1.5)
+        pool.close()
+        for score in scores:
+            assert isinstance(score.exception(timeout=30), ClusterUnavailable)
+    until(lambda: not (below(os.getpid()) - before))
+    assert not list(Path("/tmp").glob(f"selftaught-agent-*/{toy.name}-none"))
+
+
+DRIVER = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from loopback_nodes import LoopbackNodes, cluster
+from selftaught.pool import ScoreJob
+from selftaught.solution import Solution
+from selftaught.task import Task
+task = Task.load(sys.argv[2])
+with cluster(LoopbackNodes(2)) as pool:
+    print("ready", flush=True)
+    pool.score(ScoreJob(task=task, split="val", solution=Solution(
+        "import time\\ndef algorithm(x):\\n    time.sleep(100)\\n")))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_host_that_ends_leaves_nothing_on_its_nodes(tmp_path: Path, number: int) -> None:
+    toy = write_toy(tmp_path / "toy")
+    limits = (toy / "task.toml").read_text().replace("time_s = 0.3", "time_s = 9\nwall_s = 120")
+    (toy / "task.toml").write_text(limits)
+    host = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(toy)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert host.stdout is not None
+    host.stdout.readline()
+    time.sleep(1.5)
+    started = below(host.pid)
+    assert len(started) >= 6
+    host.send_signal(number)
+    host.wait(timeout=30)
+    host.stdout.close()
+    until(lambda: not processes().keys() & started)
+
+
+def run_on(
+    pool: Callable[..., AheadPool] | None,
+    toy_folder: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    **changes: Any,
+) -> Run:
+    with monkeypatch.context() as patched:
+        if pool is not None:
+            patched.setattr(execution, "open_pool", pool)
+        config = RunConfig(
+            command="run",
+            tasks=(str(toy_folder),),
+            improvers=(("seed", IMPROVER),),
+            rounds=2,
+            repeats=1,
+            sealed_repeats=1,
+            slots=2,
+            **changes,
+        )
+        return start(config, str(store))
+
+
+IMPROVER = """from helpers import extract_code
+
+def improve_algorithm(initial_solution, utility, language_model):
+    answers = language_model.batch_prompt("You improve.", [initial_solution] * 4)
+    return max([initial_solution, *extract_code(answers)], key=utility)
+"""
+
+
+def on_loopback(nodes: LoopbackNodes) -> Callable[..., AheadPool]:
+    def opened(settings: Any, **told: Any) -> AheadPool:
+        told.pop("environment")
+        return ClusterPool(nodes, ClusterSettings(), **told)
+
+    return opened
+
+
+def told(run: Run) -> list[object]:
+    return [
+        (one.improver.hash, one.accepted, one.validation.outcome, one.sealed.outcome)
+        for one in run.rounds
+    ]
+
+
+def test_a_run_on_nodes_is_the_run_on_this_machine(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run_on(None, toy_folder, tmp_path / "here.db", monkeypatch)
+    there = run_on(on_loopback(LoopbackNodes(2)), toy_folder, tmp_path / "there.db", monkeypatch)
+    assert told(there) == told(here)
+    assert there.spent["live_calls"] == here.spent["live_calls"]
+
+
+def test_a_run_that_loses_nodes_ends_as_the_undisturbed_one(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is killed whenever an improver has asked for the 2nd, 5th and 9th time."""
+    whole = run_on(on_loopback(LoopbackNodes(2)), toy_folder, tmp_path / "whole.db", monkeypatch)
+    nodes = LoopbackNodes(2)
+    victims = {2: 0, 5: 1, 9: 2}
+    asked = 0
+    lock = threading.Lock()
+    respond = Broker._respond
+
+    def killing(self: Broker, job: str, *rest: Any) -> Answer:
+        nonlocal asked
+        with lock:
+            asked += 1
+            victim = victims.get(asked)
+        if victim is not None:
+            nodes.kill(victim)
+            nodes.add()
+        return respond(self, job, *rest)
+
+    monkeypatch.setattr(Broker, "_respond", killing)
+    run = run_on(on_loopback(nodes), toy_folder, tmp_path / "killed.db", monkeypatch)
+    assert told(run) == told(whole)
+    assert asked == whole.spent["live_calls"], "an answer was asked for twice"
+    with (
+        open_store(str(tmp_path / "killed.db"), writable=False) as store,
+        open_store(str(tmp_path / "whole.db"), writable=False) as undisturbed,
+    ):
+        events = [event for _, _, event in store.events(run.id, ["requested"])]
+        assert len({event.key for event in events}) == len(events)
+        spent = [
+            sorted(
+                (e.job, e.calls, e.responses, e.utility_calls)
+                for _, _, e in one.events(of.id, ["improved"])
+            )
+            for one, of in ((store, run), (undisturbed, whole))
+        ]
+        assert spent[0] == spent[1]
+        lost = [e for _, _, e in store.events(run.id, ["paused"]) if "run anew" in e.detail]
+        assert lost
