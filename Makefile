@@ -44,7 +44,10 @@ run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=na
 	@$(BIN)/selftaught run tsp circle_packing --rounds 3 --calls 8 --meta-calls 4 \
 	  --repeats 3 --accept better --seed $(SEED) --model $(MODEL) --store $(STORE)
 
-test: dev  ## Run every test
+system:  ## What some tests need of the system (Debian, Ubuntu; as root), or how to get it
+	@tests/system_packages.sh
+
+test: dev system  ## Run every test
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 check: lint typecheck test  ## Everything that CI runs
@@ -60,13 +63,11 @@ format: dev  ## Rewrite to the format
 typecheck: dev  ## mypy, strict
 	@$(BIN)/mypy
 
-bench: dev  ## The ten-seed experiment and the timings (minutes)
+bench: dev  ## All timings, as one table in bench/results (minutes; on a quiet machine)
+	@$(BIN)/python bench/table.py
+
+experiments: dev  ## The ten-seed experiment (minutes)
 	@$(BIN)/python bench/ten_seeds.py
-	@$(BIN)/python bench/sandbox.py
-	@$(BIN)/python bench/models.py
-	@$(BIN)/python bench/speculation.py
-	@$(BIN)/python bench/orchestration.py
-	@$(BIN)/python bench/load_noise.py
 
 docs: dev  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py
@@ -74,4 +75,4 @@ docs: dev  ## Write the command reference anew from --help
 clean:  ## Remove the environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install dev run test check lint format typecheck bench docs clean
+.PHONY: help install dev run system test check lint format typecheck bench experiments docs clean

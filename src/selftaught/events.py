@@ -135,7 +135,11 @@ class Unanswered(Event, frozen=True, kw_only=True, tag="unanswered"):
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
-    """A program was scored on one block of instances."""
+    """A program was scored on one block of instances.
+
+    `same_as` is the program whose score this is, where the two differ in comments only; then
+    nothing was computed.
+    """
 
     task: str
     solution: str
@@ -143,6 +147,7 @@ class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     repeat: int
     outcome: Outcome
     seconds: float = 0.0
+    same_as: str = ""
 
     @property
     def key(self) -> str:

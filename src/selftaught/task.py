@@ -102,6 +102,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     utility_text: str
     digest: str
 
+    @property
+    def key(self) -> str:
+        """Name and digest: what scores are recorded under."""
+        return f"{self.name}@{self.digest}"
+
     @staticmethod
     def load(reference: str, **parameters: int | float | str | bool) -> "Task":
         """Load a shipped task by name or a folder by path.

@@ -6,7 +6,7 @@ hidden is written out on its way to the console, whatever prints it. And no secr
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -190,12 +190,19 @@ def titled_table(title: str) -> Table:
     )
 
 
+def _not_computed(spent: Mapping[str, float]) -> str:
+    told = f"{spent['reused_scores']:.0f} scores reused"
+    if spent["deduplicated_scores"]:
+        told += f", {spent['deduplicated_scores']:.0f} from other programs with the same code"
+    return told
+
+
 def spent_line(run: Run, seconds: float) -> str:
     """Calls and time, in one line."""
     spent = run.spent
     parts = [
         f"{spent['live_calls']:.0f} calls",
-        f"{spent['scored']:.0f} programs scored ({spent['reused_scores']:.0f} scores reused)",
+        f"{spent['scored']:.0f} programs scored ({_not_computed(spent)})",
         f"{seconds:.1f} s",
     ]
     if spent["speculated_wasted"]:

@@ -26,6 +26,7 @@ from selftaught.events import (
 )
 from selftaught.language_model import Answer, Request
 from selftaught.pool import AheadPool, Attempt, ImproveJob, Pool, ScoreJob, Underway
+from selftaught.pools.duplicates import Duplicates
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
 from selftaught.solution import Solution
@@ -68,8 +69,11 @@ class RecordedPool:
         self._check = check
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
+        self._duplicates = Duplicates(journal)
         self.scored = 0
         self.reused = 0
+        # Scores that are those of another program with the same code.
+        self.deduplicated = 0
 
     def score(self, job: ScoreJob) -> Outcome:
         """Score a program, once per block of instances however often it is asked for."""
@@ -85,9 +89,21 @@ class RecordedPool:
         return outcome
 
     def _recorded(self, job: ScoreJob) -> Outcome | None:
-        return self._journal.recorded_evaluation(
-            _task_of(job), job.split, job.repeat, job.solution.hash
+        """The recorded outcome of the program, or of one with the same code; the lock is held."""
+        found = self._journal.recorded_evaluation(
+            job.task.key, job.split, job.repeat, job.solution.hash
         )
+        if found is not None:
+            self._duplicates.add(job)
+            return found
+        if f"score {_key(job)}" in self._running:
+            return None
+        same = self._duplicates.score_of_one(job)
+        if same is None:
+            return None
+        self._journal.record(same, texts=(job.solution.source,))
+        self.deduplicated += 1
+        return same.outcome
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
@@ -128,7 +144,7 @@ class RecordedPool:
     def _record(self, job: ScoreJob, outcome: Outcome, seconds: float) -> None:
         self._journal.record(
             Evaluated(
-                task=_task_of(job),
+                task=job.task.key,
                 solution=job.solution.hash,
                 split=job.split,
                 repeat=job.repeat,
@@ -137,6 +153,8 @@ class RecordedPool:
             ),
             texts=(job.solution.source,),
         )
+        with self._lock:
+            self._duplicates.add(job)
 
     @property
     def speculated(self) -> Speculated:
@@ -248,7 +266,7 @@ class RecordedPool:
         def is_known(score: ScoreJob) -> bool:
             with self._lock:
                 running = f"score {_key(score)}" in self._running
-            return running or self._recorded(score) is not None
+                return running or self._recorded(score) is not None
 
         def begin(guess: Guess) -> None:
             self._ahead_threads.submit(self._score_ahead, guess)
@@ -297,12 +315,8 @@ class RecordedPool:
         )
 
 
-def _task_of(job: ScoreJob) -> str:
-    return f"{job.task.name}@{job.task.digest}"
-
-
 def _key(job: ScoreJob) -> str:
-    return evaluation_key(_task_of(job), job.split, job.repeat, job.solution.hash)
+    return evaluation_key(job.task.key, job.split, job.repeat, job.solution.hash)
 
 
 def _without_secrets(outcome: Outcome) -> Outcome:

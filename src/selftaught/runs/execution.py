@@ -152,6 +152,7 @@ class Execution:
             "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            "deduplicated_scores": recorded.deduplicated if recorded else 0,
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
             "dollars": self.account.dollars,

@@ -155,6 +155,14 @@ class Journal:
         event = self._store.find(self.run, "improved", job)
         return event if isinstance(event, Improved) else None
 
+    def text(self, name: str) -> str:
+        """Return a recorded text by its hash.
+
+        Raises:
+            StoreError: there is none.
+        """
+        return self._store.text(name)
+
     def events(self, kinds: Collection[str]) -> Iterator[AnyEvent]:
         """Iterate over the run's events of some kinds so far, in order."""
         return (event for _, _, event in self._store.events(self.run, kinds))
