@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.names import Names
 from selftaught.store.record import decode_event, referenced_texts
 
 
@@ -21,15 +22,15 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"A row of {table!r} refers to a row of {parent!r} that does not exist."
     for run, config in connection.execute("SELECT id, CAST(config AS BLOB) FROM runs"):
-        yield from config_problems(run, config)
+        yield from config_problems(run, config or b"")
     yield from _numbering(connection)
-    hashes: set[str] = set()
-    # As bytes: damage may have left something that is no UTF-8.
-    for name, value in connection.execute("SELECT hash, CAST(text AS BLOB) FROM texts"):
-        hashes.add(name)
-        if bytes_hash(value) != name:
-            yield f"The text {name!r} is not the text that was stored under this hash."
-    yield from _events(connection, hashes)
+    with Names() as hashes:
+        # As bytes: damage may have left something that is no UTF-8.
+        for name, value in connection.execute("SELECT hash, CAST(text AS BLOB) FROM texts"):
+            hashes.add(name)
+            if bytes_hash(value or b"") != name:
+                yield f"The text {name!r} is not the text that was stored under this hash."
+        yield from _events(connection, hashes)
 
 
 def config_problems(run: str, config: bytes | str) -> Iterator[str]:
@@ -52,11 +53,11 @@ def _numbering(connection: sqlite3.Connection) -> Iterator[str]:
             )
 
 
-def _events(connection: sqlite3.Connection, hashes: set[str]) -> Iterator[str]:
+def _events(connection: sqlite3.Connection, hashes: Names) -> Iterator[str]:
     query = "SELECT run, seq, kind, key, CAST(body AS BLOB) FROM events ORDER BY run, seq"
     for run, seq, stored_kind, key, body in connection.execute(query):
         try:
-            event = decode_event(body, run, seq)
+            event = decode_event(body or b"", run, seq)
         except StoreError as error:
             yield str(error)
             continue

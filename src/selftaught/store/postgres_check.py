@@ -7,6 +7,7 @@ from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
 from selftaught.store.integrity import config_problems
+from selftaught.store.names import Names
 from selftaught.store.record import decode_event, referenced_texts
 
 if TYPE_CHECKING:
@@ -29,29 +30,31 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
                 f"Run {run!r} has {count} events numbered {first} to {last}; "
                 "they should run from 1 without a gap."
             )
-    hashes: set[str] = set()
-    with connection.cursor(name="texts") as cursor:
-        cursor.itersize = _BATCH
-        for name, value in cursor.execute("SELECT hash, text FROM texts"):
-            hashes.add(name)
-            if bytes_hash(bytes(value)) != name:
-                yield f"The text {name!r} is not the text that was stored under this hash."
-    with connection.cursor(name="events") as cursor:
-        cursor.itersize = _BATCH
-        rows = cursor.execute(
-            "SELECT run, seq, kind, key, body::text FROM events ORDER BY run, seq"
-        )
-        for run, seq, stored_kind, key, body in rows:
-            try:
-                event = decode_event(body, run, seq)
-            except StoreError as error:
-                yield str(error)
-                continue
-            if (kind(event), event.key.replace("\0", "\\u0000")) != (stored_kind, key):
-                yield (
-                    f"Event {seq} of run {run!r} is entered under a kind or key that is not its "
-                    "own."
-                )
-            for name in referenced_texts(event):
-                if name not in hashes:
-                    yield f"Event {seq} of run {run!r} refers to text {name!r}, which is missing."
+    with Names() as hashes:
+        with connection.cursor(name="texts") as cursor:
+            cursor.itersize = _BATCH
+            for name, value in cursor.execute("SELECT hash, text FROM texts"):
+                hashes.add(name)
+                if bytes_hash(bytes(value)) != name:
+                    yield f"The text {name!r} is not the text that was stored under this hash."
+        with connection.cursor(name="events") as cursor:
+            cursor.itersize = _BATCH
+            rows = cursor.execute(
+                "SELECT run, seq, kind, key, body::text FROM events ORDER BY run, seq"
+            )
+            for run, seq, stored_kind, key, body in rows:
+                try:
+                    event = decode_event(body, run, seq)
+                except StoreError as error:
+                    yield str(error)
+                    continue
+                if (kind(event), event.key.replace("\0", "\\u0000")) != (stored_kind, key):
+                    yield (
+                        f"Event {seq} of run {run!r} is entered under a kind or key that is not "
+                        "its own."
+                    )
+                for name in referenced_texts(event):
+                    if name not in hashes:
+                        yield (
+                            f"Event {seq} of run {run!r} refers to text {name!r}, which is missing."
+                        )
