@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable, SelftaughtError, TaskError, UsageError
+from selftaught.errors import SandboxUnavailable, SelftaughtError, UsageError
 from selftaught.pool import Attempt, ScoreJob
 from selftaught.pools.machine import Machine
 from selftaught.pools.nodes import channel as channels
@@ -137,7 +137,7 @@ class Agent:
         try:
             self._channel.send({**reply, "id": message["id"]})
         except wire.WireError as error:
-            reply = {"error": "defect", "reason": str(error), "id": message["id"]}
+            reply = {"error": "wire", "reason": str(error), "id": message["id"]}
             with contextlib.suppress(ChannelError):
                 self._channel.send(reply)
         except ChannelError:
@@ -172,14 +172,15 @@ class Agent:
         attempts: list[Attempt] = []
         with lock:
             reply = turns.turn(message["message"], attempts.append)
+        told = {"attempts": _as_data(attempts)}
         if isinstance(reply, dict):
-            # Bytes for the host to take apart: what an improver says must not break the channel.
-            frame = wire.encode(reply)
-            if len(frame) <= wire.MAX_RAW_BYTES:
-                return {"reply": frame, "attempts": _as_data(attempts)}
-            reply = InvalidValue(reason=f"a message of {len(frame):,} bytes is too large")
+            try:
+                # Bytes for the host to take apart: what an improver says must break no channel.
+                return {**told, "reply": wire.encode(reply)}
+            except wire.WireError as error:
+                reply = InvalidValue(reason=f"the pipe carried no valid frame: {error}")
         ended: Failure = reply
-        return {"ended": msgspec.json.encode(ended).decode(), "attempts": _as_data(attempts)}
+        return {**told, "ended": msgspec.json.encode(ended).decode()}
 
     def _close(self, message: dict[str, Any]) -> dict[str, Any]:
         turns, lock = self._improvers.pop(message["improver"])
@@ -204,9 +205,9 @@ def _as_data(attempts: list[Attempt]) -> list[list[str]]:
 def _kind_of(error: Exception) -> str:
     if isinstance(error, SandboxUnavailable):
         return "sandbox"
-    if isinstance(error, TaskError):
-        return "task"
-    return "usage" if isinstance(error, UsageError) else "defect"
+    if isinstance(error, wire.WireError):
+        return "wire"
+    return "usage" if isinstance(error, UsageError) else "task"
 
 
 class Refusal(Exception):
