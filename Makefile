@@ -10,6 +10,8 @@ MODEL  ?= mutation
 STORE  ?= selftaught.db
 # A certificate store of the system's own is used where there is one (company proxies).
 export UV_SYSTEM_CERTS ?= 1
+# What is not compiled once is compiled at every start, where Python may not write.
+export UV_COMPILE_BYTECODE ?= 1
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 
 help:  ## Show the targets
@@ -27,10 +29,12 @@ $(VENV)/.uv: pyproject.toml uv.lock
 
 $(VENV)/.installed: $(VENV)/.uv
 	@$(UV) sync --frozen --quiet --no-dev --inexact
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.uv
 	@$(UV) sync --frozen --quiet
+	@$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.installed
 
 dev: $(VENV)/.installed-dev  ## The same with every extra and the development tools
@@ -44,7 +48,10 @@ run: install  ## Improve a TSP heuristic, then run STOP itself (SEED=n, MODEL=na
 	@$(BIN)/selftaught run tsp circle_packing --rounds 3 --calls 8 --meta-calls 4 \
 	  --repeats 3 --accept better --seed $(SEED) --model $(MODEL) --store $(STORE)
 
-test: dev  ## Run every test
+system:  ## What some tests need of the system (Debian, Ubuntu; as root), or how to get it
+	@tests/system_packages.sh
+
+test: dev system  ## Run every test
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 check: lint typecheck test  ## Everything that CI runs
@@ -60,13 +67,11 @@ format: dev  ## Rewrite to the format
 typecheck: dev  ## mypy, strict
 	@$(BIN)/mypy
 
-bench: dev  ## The ten-seed experiment and the timings (minutes)
+bench: dev  ## All timings, as one table in bench/results (minutes; on a quiet machine)
+	@$(BIN)/python bench/table.py
+
+experiments: dev  ## The ten-seed experiment (minutes)
 	@$(BIN)/python bench/ten_seeds.py
-	@$(BIN)/python bench/sandbox.py
-	@$(BIN)/python bench/models.py
-	@$(BIN)/python bench/speculation.py
-	@$(BIN)/python bench/orchestration.py
-	@$(BIN)/python bench/load_noise.py
 
 docs: dev  ## Write the command reference anew from --help
 	@$(BIN)/python docs/generate_cli.py
@@ -74,4 +79,4 @@ docs: dev  ## Write the command reference anew from --help
 clean:  ## Remove the environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install dev run test check lint format typecheck bench docs clean
+.PHONY: help install dev run system test check lint format typecheck bench experiments docs clean

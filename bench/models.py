@@ -7,6 +7,7 @@ Beside our stack runs a bare loop over the `openai` SDK with the same number of 
 times depend on the machine and its load; the ratios are what to look at.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from selftaught.language_model import ModelSettings, Request
 from selftaught.models.anthropic_messages import AnthropicModel
@@ -87,6 +89,9 @@ def bare(url: str) -> Callable[[int], object]:
 
 def main() -> None:
     """Print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="keep the figures here")
+    options = parser.parse_args()
     made = {
         "openai": OpenAICompatibleModel,
         "anthropic": AnthropicModel,
@@ -124,6 +129,8 @@ def main() -> None:
             row["bare SDK, 200 calls: time over ideal"] = round(wall / LATENCY_S, 3)
         found[dialect] = {name: round(value, 3) for name, value in row.items()}
     print(json.dumps(found, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

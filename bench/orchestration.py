@@ -208,6 +208,7 @@ def measure(folder: Path, server: LoopbackServer, repeats: int, show: bool) -> d
         "wall, s": middle(m.wall_s for m in many),
         "wall / ideal (target 1.25)": middle(m.wall_s for m in many) / ideal_s,
         "wall without speculation, s": middle(p.wall_s for p in plain),
+        "wall of the bare client / ideal": middle(b.wall_s for b in bare) / ideal_s,
         "wall of the bare client, s": middle(b.wall_s for b in bare),
         "first request, s from the start (target 1.0)": middle(m.first_request_s for m in many),
         "first request of the bare client, s": middle(b.first_request_s for b in bare),

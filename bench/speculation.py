@@ -109,7 +109,8 @@ def measure(folder: Path, seconds: float, pairs: int, slots: int) -> dict[str, f
             seconds_taken, run = _run(task, store, speculate, slots)
             taken[speculate].append(seconds_taken)
             results.append(result_of(run))
-            spent = run.spent
+            if speculate:
+                spent = run.spent
     if any(result != results[0] for result in results):
         raise SystemExit("The results differ with speculation.")
     with_, without = statistics.median(taken[True]), statistics.median(taken[False])

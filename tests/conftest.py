@@ -1,13 +1,17 @@
 """Fixtures that many tests share: a small task, a pool, a scripted improver's job."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from selftaught.pools.local import LocalPool
 from selftaught.task import Task
+
+if TYPE_CHECKING:
+    from chaos_run import Driver, Whole
 
 TOY_FILES = {
     "task.toml": """
@@ -74,3 +78,28 @@ def pool() -> Iterator[LocalPool]:
     made = LocalPool(2)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def driver() -> "Iterator[Driver]":
+    """Starts command lines that die where they are told to; one for each worker."""
+    from chaos_run import Driver
+
+    made = Driver()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def whole(driver: "Driver", tmp_path_factory: pytest.TempPathFactory) -> "Callable[..., Whole]":
+    """What a run with some options comes to undisturbed; run once for each worker."""
+    from chaos_run import Whole
+
+    known: dict[tuple[str, ...], Whole] = {}
+
+    def get(*options: str) -> Whole:
+        if options not in known:
+            known[options] = Whole.of(driver, tmp_path_factory.mktemp("whole"), *options)
+        return known[options]
+
+    return get

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 START_S = 60.0
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 
 
 def binaries() -> Path | None:
@@ -33,12 +34,44 @@ def an_ordinary_user() -> str | None:
 
 
 class PostgresServer:
-    """A running server; `new_database` gives an empty database's URL."""
+    """A running server; `new_database` gives an empty database's URL.
 
-    def __init__(self, where: Path, user: str) -> None:
+    Args:
+        where: its folder, made by initdb.
+        user: the database's.
+        owner: whom the process belongs to; None for us.
+    """
+
+    def __init__(self, where: Path, user: str, owner: str | None) -> None:
         self.where = where
         self._user = user
+        self._owner = owner
+        self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+
+    def start(self) -> None:
+        binary = binaries()
+        assert binary is not None
+        with (self.where / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(binary / "postgres"), "-D", str(self.where / "data")),
+                    *("-k", str(self.where), "-c", "listen_addresses="),
+                    *("-c", "fsync=off", "-c", "shared_buffers=16MB"),
+                ],
+                user=self._owner,
+                env=_ENVIRONMENT,
+                cwd=self.where,
+                stdout=log,
+                stderr=log,
+            )
+        _wait(self, self._process, self.where / "log")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT ends its clients' connections, SIGQUIT is a crash of all of it."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=START_S)
 
     def url(self, database: str) -> str:
         return f"postgresql://{self._user}@/{database}?host={self.where}"
@@ -60,44 +93,27 @@ def postgres_server() -> Iterator[PostgresServer]:
     user = an_ordinary_user()
     # Not below pytest's own folder, which the server's user may not enter. Socket paths are short.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    process = None
+    server = PostgresServer(folder, "tester", user)
     try:
         if user is not None:
             shutil.chown(folder, user)
-        data = folder / "data"
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         subprocess.run(
             [
-                *(str(where / "initdb"), "-D", str(data), "-A", "trust", "-U", "tester", "-N"),
-                *("--encoding=UTF8", "--no-locale"),
+                *(str(where / "initdb"), "-D", str(folder / "data"), "-A", "trust"),
+                *("-U", "tester", "-N", "--encoding=UTF8", "--no-locale"),
             ],
             user=user,
-            env=environment,
+            env=_ENVIRONMENT,
             cwd=folder,
             check=True,
             capture_output=True,
             timeout=START_S,
         )
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    *(str(where / "postgres"), "-D", str(data), "-k", str(folder)),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"),
-                ],
-                user=user,
-                env=environment,
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
-        server = PostgresServer(folder, "tester")
-        _wait(server, process, folder / "log")
+        server.start()
         yield server
     finally:
-        if process is not None:
-            # Terminated, it would wait for every client first.
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=START_S)
+        # Terminated, it would wait for every client first.
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -32,10 +32,10 @@ class Notes:
         self.events = []
         self._lock = threading.Lock()
 
-    def recorded_answer(self, job, content_hash, occurrence):
+    def recorded_answer(self, job, content_hash, occurrence, n_responses):
         return None
 
-    def recorded_rejection(self, job, content_hash, occurrence):
+    def recorded_rejection(self, job, content_hash, occurrence, n_responses):
         return None
 
     def record(self, event, texts=()):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +18,14 @@ from conftest import write_toy
 from loopback_nodes import Events, LoopbackNodes, cluster
 from process_tree import below, processes
 
-from selftaught.errors import ClusterUnavailable, Interrupted, TaskError
+from selftaught.errors import ClusterUnavailable, Interrupted, ProcessLost, TaskError
 from selftaught.language_model import Answer, Request
 from selftaught.models.broker import Broker
 from selftaught.pool import AheadPool, NodeLost, ScoreJob, run_all
 from selftaught.pools.cluster import ClusterPool, ClusterSettings
 from selftaught.pools.nodes import channel, door
 from selftaught.pools.nodes import software as software_of
+from selftaught.pools.nodes.private_folder import PREFIX
 from selftaught.runs import execution
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import start
@@ -32,9 +34,16 @@ from selftaught.solution import Solution
 from selftaught.store.opening import open_store
 from selftaught.task import Task
 from selftaught.testing.pool_contract import adds, improve_job
-from selftaught.utility import Outcome, Scored, kind
+from selftaught.utility import Outcome, Returned, Scored, kind
 
 SLOW = "import time\ndef algorithm(x):\n    time.sleep(0.2)\n    return x + {}\n"
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what agents leave behind, and nobody else."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -206,7 +215,7 @@ def test_a_job_that_loses_every_node_ends_the_run(toy: Task) -> None:
                 nodes.kill(int(name.split()[1]) - 1)
         thread.join()
         with pytest.raises(
-            ClusterUnavailable, match="was lost with the node that scored it 4 times"
+            ClusterUnavailable, match="was lost with the node that scored it 3 times"
         ):
             score.result()
 
@@ -242,7 +251,53 @@ def test_nothing_is_left_after_close(toy: Task) -> None:
         for score in scores:
             assert isinstance(score.exception(timeout=30), ClusterUnavailable)
     until(lambda: not (below(os.getpid()) - before))
-    assert not list(Path("/tmp").glob(f"selftaught-agent-*/{toy.name}-none"))
+    assert folders() == []
+
+
+def folders() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+def test_what_a_killed_agent_left_is_removed_by_the_next(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+        pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+        nodes.kill(0)
+        until(lambda: pool.slots == 0)
+        (left,) = folders()
+        nodes.add()
+        until(lambda: pool.slots == 1)
+        assert not left.exists()
+        assert len(folders()) == 1
+    assert folders() == []
+
+
+def test_a_terminated_agent_leaves_no_file(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+        pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+        nodes.agents[0].send_signal(signal.SIGTERM)
+        assert nodes.agents[0].wait(timeout=30) == 128 + signal.SIGTERM
+        assert folders() == []
+
+
+def test_an_improver_whose_process_is_killed_there_is_told_as_lost(toy: Task) -> None:
+    """As where memory runs out: it is begun again, and the node stays."""
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+
+        def ask(request: Request) -> Answer:
+            for one in below(nodes.agents[0].pid):
+                pid = one.split()[0]
+                if Path(f"/proc/{pid}/cmdline").read_bytes().count(b"sandbox/guest"):
+                    os.kill(int(pid), signal.SIGKILL)
+            return Answer(texts=("x",))
+
+        with pytest.raises(ProcessLost):
+            pool.improve(improve_job(pool, toy, "return language_model.prompt('e', 'm')", ask=ask))
+        assert len(pool.nodes) == 1
+        job = improve_job(pool, toy, "return language_model.prompt('e', 'm')[0]")
+        assert pool.improve(job) == Returned(source="m")
 
 
 DRIVER = """

@@ -101,8 +101,12 @@ def command_lines() -> list[str]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_line_parses(line: str) -> None:
-    _, command, *arguments = shlex.split(line)
-    COMMANDS.commands[command].make_context(command, arguments)
+    _, name, *arguments = shlex.split(line)
+    command = COMMANDS.commands[name]
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
+    command.make_context(name, arguments)
 
 
 def test_command_lines_are_found() -> None:
@@ -115,7 +119,7 @@ def test_command_lines_are_found() -> None:
 def test_commands_and_options_named_in_passing_exist(path: Path) -> None:
     known = {
         option
-        for command in COMMANDS.commands.values()
+        for command in (*COMMANDS.commands.values(), *COMMANDS.commands["store"].commands.values())
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

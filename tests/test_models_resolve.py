@@ -63,7 +63,7 @@ def test_a_server_of_ones_own_needs_no_key(
     assert answer.texts == ("hello",)
     (received,) = server.log
     assert received.body["model"] == "tiny"
-    assert received.headers["authorization"] == "Bearer no-key-needed"
+    assert "authorization" not in received.headers
 
 
 @pytest.mark.parametrize("name", ["", "gpt-9", "openai/", "openai/ ", "Mutation", "replay/x"])
@@ -107,12 +107,12 @@ def test_the_list_says_what_can_be_used_now(
     assert "pw" not in repr(forms)
 
 
-def test_listing_the_models_imports_no_sdk() -> None:
+def test_listing_the_models_loads_no_http_client() -> None:
     import subprocess
 
     program = (
         "import sys\nfrom selftaught.models.resolve import model_names\n"
-        "model_names(environment={})\nprint('openai' in sys.modules)"
+        "model_names(environment={})\nprint('httpx2' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

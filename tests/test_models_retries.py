@@ -230,18 +230,6 @@ def test_closing_ends_a_wait_and_later_requests() -> None:
         assert len(server.log) == 1
 
 
-def test_the_sdk_is_not_imported_before_the_first_request() -> None:
-    program = (
-        "import sys, selftaught.models.resolve as r\n"
-        "r.resolve_model('openai/x', base_url='http://127.0.0.1:1/v1', environment={})\n"
-        "print([m for m in ('openai', 'httpx2', 'pydantic') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
 def test_a_program_ends_though_answers_are_outstanding() -> None:
     program = (
         "import sys, threading, time\n"

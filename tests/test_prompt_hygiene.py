@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from selftaught.budget import Account, Budget
-from selftaught.cli import screen
+from selftaught.cli import results, screen
 from selftaught.language_model import Answer, Request
 from selftaught.plain_text import shortened, visible
 from selftaught.pool import ImproveJob
 from selftaught.pools import session as sessions
 from selftaught.pools.session import MAX_EXPERTISE_CHARS, MAX_PROMPT_CHARS, Session
+from selftaught.redaction import Clean
 from selftaught.solution import MAX_SOURCE_CHARS, Solution
 from selftaught.utility import (
     FEEDBACK_CHARS,
@@ -167,7 +168,7 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202e]|\x1b(?!\\[[0-
 
 
 def test_nothing_hidden_reaches_the_terminal(terminal: io.StringIO) -> None:
-    screen.out.print(screen.diff("a = 1", f"a = {HOSTILE!r} # {HOSTILE}\n(", ("old", "new")))
+    screen.out.print(results.diff("a = 1", f"a = {HOSTILE!r} # {HOSTILE}\n(", ("old", "new")))
     screen.out.print(HOSTILE, markup=False)
     screen.out.print(f"[bold]{screen.plain(HOSTILE)}[/bold]")
     table = screen.titled_table("a title")
@@ -195,7 +196,7 @@ def test_both_consoles_write_hidden_characters_out() -> None:
 
 def test_a_stream_is_clean_and_still_a_stream() -> None:
     below = io.StringIO()
-    stream = screen.Clean(below)
+    stream = Clean(below)
     text = "key sk-abcdefghij0123456789\n"
     assert stream.write(text) == len(text)
     assert below.getvalue() == "key [redacted]\n"
@@ -212,7 +213,7 @@ def test_the_reason_of_a_failed_improver_is_shown_as_data(terminal: io.StringIO)
         number=1, improver=Solution("x = 1"), candidate=None, accepted=False, reason=HOSTILE,
         validation=measured, sealed=measured,
     )  # fmt: skip
-    screen.out.print(screen.rounds_table([one]))
+    screen.out.print(results.rounds_table([one]))
     said = terminal.getvalue()
     assert "owned" in said
     assert not CONTROL.search(said)

@@ -12,6 +12,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Asked,
     Attempted,
     Audited,
     BudgetRefused,
@@ -21,6 +22,7 @@ from selftaught.events import (
     MetaEvaluated,
     Paused,
     Rejected,
+    Repaired,
     Requested,
     RoundEnded,
     RunEnded,
@@ -98,6 +100,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
     RoundEnded(round=0, candidate=None, improver="aa", accepted=True, reason="the seed"),
     paused(),
     RunEnded(status="done", reason="all rounds are over"),
+    Asked(job="r1", content_hash="c0", occurrence=0, worst_tokens=500, worst_dollars=0.125),
     Unanswered(job="r1", reason="no answer", lost_tokens=500, lost_dollars=0.125),
     Audited(
         program="aa",
@@ -120,6 +123,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
         responses=8,
         utility_calls=16,
     ),
+    Repaired(lost={"answered": 1, "unknown": 2}, prompts_lost=1),
 )
 
 

@@ -42,11 +42,13 @@ def test_an_answer_is_found_with_its_texts(store: SQLiteStore, run: str) -> None
     journal = Journal(store, run)
     journal.record(answered("j1", "c0", 6), TEXTS)
     for one in journals(store, journal):
-        assert one.recorded_answer("j1", "c0", 6) == (
+        assert one.recorded_answer("j1", "c0", 6, 2) == (
             answered("j1", "c0", 6),
             ("answer one", "answer two"),
         )
-        for miss in (("j1", "c0", 0), ("j1", "c1", 6), ("j2", "c0", 6)):
+        for miss in (
+            ("j1", "c0", 0, 2), ("j1", "c1", 6, 2), ("j2", "c0", 6, 2), ("j1", "c0", 6, 3),
+        ):  # fmt: skip
             assert one.recorded_answer(*miss) is None
 
 
@@ -105,7 +107,7 @@ def test_the_latest_record_of_a_key_counts(store: SQLiteStore, run: str) -> None
         journal.record(improved("j1", Scored(value=value)))
     for one in journals(store, journal):
         assert one.recorded_evaluation("three_sat", "val", 0, "s1") == evaluated("s1", 0.9).outcome
-        answer = one.recorded_answer("r1", "c0", 0)
+        answer = one.recorded_answer("r1", "c0", 0, 2)
         assert answer is not None
         assert answer[0].dollars == 0.9
         assert one.recorded_improvement("j1") == improved("j1", Scored(value=0.9))
@@ -187,7 +189,7 @@ def test_look_ups_work_on_a_store_open_for_reading(store: SQLiteStore, run: str)
     Journal(store, run).record(answered(), TEXTS)
     with SQLiteStore.open(store.path, writable=False) as reader:
         journal = Journal(reader, run)
-        assert journal.recorded_answer("r1", "c0", 0) is not None
+        assert journal.recorded_answer("r1", "c0", 0, 2) is not None
         with pytest.raises(StoreError, match="open for reading only"):
             journal.record(paused())
 
@@ -213,7 +215,7 @@ def test_the_index_holds_no_long_text(store: SQLiteStore, run: str) -> None:
     resumed = Journal(store, run)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    answer = resumed.recorded_answer("r1", "c0", 29)
+    answer = resumed.recorded_answer("r1", "c0", 29, 1)
     assert answer is not None
     assert answer[1] == ("29" + "x" * 200_000,)
     assert held < 30 * 5_000

@@ -123,16 +123,16 @@ class Account:
                 )
             self.utility_calls += 1
 
+    def restart(self) -> None:
+        """Begin at nothing again: the job is run anew, since the machine failed it."""
+        with self._lock:
+            self.calls = self.responses = self.utility_calls = 0
+            self.refused_calls = self.refused_utility_calls = 0
+
     def restore(self, calls: int, responses: int, utility_calls: int) -> None:
         """Take over the spending of a job that was recorded as complete."""
         with self._lock:
             self.calls, self.responses, self.utility_calls = calls, responses, utility_calls
-
-    def begin_again(self) -> None:
-        """Forget what was spent: the job that spent it is run anew from its beginning."""
-        with self._lock:
-            self.calls = self.responses = self.utility_calls = 0
-            self.refused_calls = self.refused_utility_calls = 0
 
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):

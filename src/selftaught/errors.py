@@ -5,6 +5,7 @@
     ├── TaskError             a task folder is missing, broken or does not check
     ├── SolutionError         a program text cannot be a solution
     ├── SandboxUnavailable    this machine lacks an isolation layer
+    │   └── ProcessLost       a process of the sandbox was killed from outside
     ├── ClusterUnavailable    no other machine runs the jobs of a run
     ├── StoreError            the event store cannot be opened, read or written
     ├── ModelError            the language model cannot answer
@@ -44,6 +45,10 @@ class SolutionError(SelftaughtError):
 
 class SandboxUnavailable(SelftaughtError):
     """An isolation layer that is required is missing on this machine."""
+
+
+class ProcessLost(SandboxUnavailable):
+    """A process of the sandbox was killed that no program in it can kill: memory ran out, say."""
 
 
 class ClusterUnavailable(SelftaughtError):

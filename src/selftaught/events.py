@@ -26,9 +26,21 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
 
 
 class RunResumed(Event, frozen=True, kw_only=True, tag="run_resumed"):
-    """A run that had ended early goes on, with this many events recorded before."""
+    """A run that had ended early goes on.
+
+    Attributes:
+        recorded: events before this one.
+        answers, scores, improvements: what of them is not done again: answers and rejections of
+            the model, scores of programs, improve jobs that had ended.
+        under_way: calls to the model that were begun and whose end is not recorded. Each is
+            followed up by an `Unanswered`, and asked again where it is still wanted.
+    """
 
     recorded: int
+    answers: int = 0
+    scores: int = 0
+    improvements: int = 0
+    under_way: int = 0
 
 
 class Speculated(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,30 @@ class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
     status: str
     reason: str = ""
     speculated: Speculated = Speculated()
+
+
+class Asked(Event, frozen=True, kw_only=True, tag="asked"):
+    """The first request of a call to the language model is about to be sent, or one again.
+
+    Recorded before it is sent, so that a process that dies leaves behind what it may have to pay.
+    An `Answered`, `Rejected` or `Unanswered` under the same key says how the call ended.
+
+    Attributes:
+        job, content_hash, occurrence: as of `Answered`.
+        worst_tokens, worst_dollars: the most that the whole call can cost, requests that failed
+            before included.
+    """
+
+    job: str
+    content_hash: str
+    occurrence: int
+    worst_tokens: int
+    worst_dollars: float
+
+    @property
+    def key(self) -> str:
+        """Job, content and occurrence."""
+        return exchange_key(self.job, self.content_hash, self.occurrence)
 
 
 class Answered(Event, frozen=True, kw_only=True, tag="answered"):
@@ -122,20 +158,29 @@ class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
 
 
 class Unanswered(Event, frozen=True, kw_only=True, tag="unanswered"):
-    """The language model gave no answer to a call that may have been paid for all the same.
+    """The language model gave no answer to a call, as far as is recorded.
 
-    `lost_tokens` and `lost_dollars` are the most that it can have cost; they count against the
-    limits of the run.
+    Attributes:
+        job, content_hash, occurrence: as of `Answered`; a run of an earlier version has the job
+            only.
+        lost_tokens, lost_dollars: the most that it can have cost all the same; they count against
+            the limits of the run.
     """
 
     job: str
     reason: str
     lost_tokens: int
     lost_dollars: float
+    content_hash: str = ""
+    occurrence: int = 0
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
-    """A program was scored on one block of instances."""
+    """A program was scored on one block of instances.
+
+    `same_as` is the program whose score this is, where the two differ in comments only; then
+    nothing was computed.
+    """
 
     task: str
     solution: str
@@ -143,6 +188,7 @@ class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     repeat: int
     outcome: Outcome
     seconds: float = 0.0
+    same_as: str = ""
 
     @property
     def key(self) -> str:
@@ -326,10 +372,24 @@ class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     seconds: float = 0.0
 
 
+class Repaired(Event, frozen=True, kw_only=True, tag="repaired"):
+    """The run was saved from a damaged store, and this is where it stood then.
+
+    Attributes:
+        lost: how many events could not be read, by kind; `unknown` where not even that could.
+            Those before this one are numbered anew, without the lost ones.
+        prompts_lost: answers whose prompts were lost; a text that says so is in their place.
+    """
+
+    lost: dict[str, int]
+    prompts_lost: int = 0
+
+
 AnyEvent = (
     RunStarted
     | RunResumed
     | RunEnded
+    | Asked
     | Answered
     | Rejected
     | Unanswered
@@ -343,6 +403,7 @@ AnyEvent = (
     | RoundEnded
     | Audited
     | Paused
+    | Repaired
 )
 
 

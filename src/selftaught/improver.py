@@ -1,6 +1,5 @@
 """Improvers: programs whose entry point is `improve_algorithm`."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from selftaught.errors import UsageError
@@ -9,7 +8,7 @@ from selftaught.solution import Solution, check_program
 API_VERSION = 1
 ENTRY_POINT = "improve_algorithm"
 
-_SHIPPED = files("selftaught") / "improvers"
+_SHIPPED = Path(__file__).parent / "improvers"
 
 
 def improver_names() -> list[str]:

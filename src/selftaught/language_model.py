@@ -104,7 +104,7 @@ class ExchangeKey(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: the run's id.
         job: the improve job that asks; may hold slashes.
-        content: the request's `content_hash`.
+        content: the request's `content_hash`; of a run, a dot and the number of responses follow.
         occurrence: how many responses to this content the job has had before.
     """
 

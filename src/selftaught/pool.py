@@ -22,6 +22,10 @@ from selftaught.solution import Solution
 from selftaught.task import Limits, Task
 from selftaught.utility import Outcome
 
+# How often a job is begun whose process was killed from outside. Once is an accident; on a machine
+# that has too little memory it would go on for ever.
+MAX_STARTS = 3
+
 T = TypeVar("T")
 
 # An improver computes little itself: these bound one that loops, sleeps or hoards.

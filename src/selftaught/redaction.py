@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit, urlunsplit
 
 MARK = "[redacted]"
@@ -169,6 +169,21 @@ def without_credentials(url: str | None) -> str | None:
 def lacks_credentials(url: str | None) -> bool:
     """Whether an address once held credentials that `without_credentials` took out."""
     return url is not None and (f"://{URL_MARK}@" in url or f"={URL_MARK}" in url)
+
+
+class Clean:
+    """A stream of text in front of another one, which never gets to see a secret."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without its secrets."""
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 _process = Redactor()

@@ -7,7 +7,6 @@ The folder (fixed contract): `task.toml`, `solution.py`, `description.md` or `ut
 import hashlib
 import tomllib
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ from selftaught.utility import Split
 REPEAT_STRIDE = 1000
 MAX_INSTANCES = 257
 
-_SHIPPED = Path(str(files("selftaught") / "tasks"))
+_SHIPPED = Path(__file__).parent / "tasks"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +100,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     initial: Solution
     utility_text: str
     digest: str
+
+    @property
+    def key(self) -> str:
+        """Name and digest: what scores are recorded under."""
+        return f"{self.name}@{self.digest}"
 
     @staticmethod
     def load(reference: str, **parameters: int | float | str | bool) -> "Task":

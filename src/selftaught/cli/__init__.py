@@ -10,57 +10,26 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from selftaught.cli import (
-    auditing,
-    comparing,
-    estimating,
-    listing,
-    options,
-    reading,
-    reporting,
-    reproducing,
-    running,
-    screen,
-    task_folders,
-)
+from selftaught.cli.commands import Group
 from selftaught.errors import Interrupted, SelftaughtError, UsageError
-from selftaught.redaction import remember_environment
+from selftaught.redaction import Clean, remember_environment
 from selftaught.version import __version__
 
 app = typer.Typer(
     name="selftaught",
+    cls=Group,
     help="The Self-Taught Optimizer: improve programs, and the improver that improves them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _name, _command in (
-    ("run", running.run_command),
-    ("improve", running.improve_command),
-    ("transfer", running.transfer_command),
-    ("compare", comparing.compare_command),
-    ("audit", auditing.audit_command),
-    ("reproduce", reproducing.reproduce_command),
-    ("resume", running.resume_command),
-    ("show", reading.show_command),
-    ("export", reading.export_command),
-    ("record", reading.record_command),
-    ("report", reporting.report_command),
-    ("track", reporting.track_command),
-    ("tasks", listing.tasks_command),
-    ("improvers", listing.improvers_command),
-    ("models", listing.models_command),
-    ("new-task", task_folders.new_task_command),
-    ("check-task", task_folders.check_task_command),
-    ("doctor", listing.doctor_command),
-):
-    app.command(_name)(options.spread(_command))
-app.add_typer(estimating.commands(), name="estimate")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from selftaught.cli import screen
+
         screen.out.print(f"selftaught {__version__}")
         raise typer.Exit
 
@@ -77,8 +46,8 @@ def _root(
 def main() -> None:
     """Run the command line and exit."""
     remember_environment(os.environ)
-    sys.stdout = cast("TextIO", screen.Clean(sys.stdout))
-    sys.stderr = cast("TextIO", screen.Clean(sys.stderr))
+    sys.stdout = cast("TextIO", Clean(sys.stdout))
+    sys.stderr = cast("TextIO", Clean(sys.stderr))
     try:
         app()
     except UsageError as error:
@@ -104,5 +73,7 @@ def main() -> None:
 
 
 def _fail(what: object, code: int, prefix: str = "Error: ") -> None:
+    from selftaught.cli import screen
+
     screen.err.print(f"{prefix}{what}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)

@@ -1,6 +1,7 @@
 """What a run would take, on the screen, before it is started."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -8,11 +9,15 @@ from contextvars import ContextVar
 import msgspec
 
 from selftaught.cli import money, screen
-from selftaught.errors import StoreError
+from selftaught.errors import SelftaughtError, StoreError
+from selftaught.models.tariff import tariff_of
 from selftaught.runs.config import RunConfig, check_config, is_mutation
 from selftaught.runs.estimate import Amount, Estimate, estimate
 from selftaught.store.event_store import Store
 from selftaught.store.opening import open_store
+
+# When a run is under way, so that its start does not wait for the table of prices.
+_WARN_AFTER_S = 1.0
 
 _wanted: ContextVar[bool] = ContextVar("_wanted", default=False)
 
@@ -56,10 +61,43 @@ def print_estimate(config: RunConfig, store: str, json: bool) -> None:
         )
 
 
-def warn(config: RunConfig, store: str, warn_above: float) -> None:
-    """Say on stderr where a run is expected to cost more than a threshold in dollars."""
+@contextmanager
+def warning(config: RunConfig, store: str, warn_above: float) -> Iterator[None]:
+    """Say on stderr where a run is expected to cost more than a threshold in dollars.
+
+    The run goes on within this. Where prices are to be looked up, it is said when it has begun.
+    """
     if is_mutation(config):
+        yield
         return
+    tariff = tariff_of(
+        config.model,
+        base_url=config.base_url,
+        environment=os.environ,
+        settings=config.model_settings,
+    )
+    if not tariff.waits_for_table:
+        _warn(config, store, warn_above)
+        yield
+        return
+    later = threading.Timer(_WARN_AFTER_S, _warn_late, (config, store, warn_above))
+    later.daemon = True
+    later.start()
+    try:
+        yield
+    finally:
+        # One that is about to speak is let finish; a run that is over needs no warning.
+        later.cancel()
+        later.join()
+
+
+def _warn_late(config: RunConfig, store: str, warn_above: float) -> None:
+    # What is wrong with a configuration ends its run, which says so.
+    with suppress(SelftaughtError):
+        _warn(config, store, warn_above)
+
+
+def _warn(config: RunConfig, store: str, warn_above: float) -> None:
     found = _estimate(config, store)
     expected, high = found.expected.dollars, found.high.dollars
     if expected is not None and high is not None and expected > warn_above:

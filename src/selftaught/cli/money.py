@@ -1,16 +1,19 @@
 """What runs cost and may cost, on the screen, and the options about it."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.table import Table
 
 from selftaught.cli import screen
 from selftaught.errors import UsageError
 from selftaught.language_model import ModelSettings
-from selftaught.runs.costs import Cost, Costs
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from selftaught.runs.costs import Cost, Costs
 
 Price = Annotated[
     str | None,
@@ -64,7 +67,7 @@ def shown(amount: float, unpriced_calls: int, calls: int) -> str:
     return dollars(amount)
 
 
-def print_costs(costs: Costs, json: bool) -> None:
+def print_costs(costs: "Costs", json: bool) -> None:
     """The costs of a run as tables, or as JSON with every call."""
     if json:
         screen.print_json(msgspec.to_builtins(costs))
@@ -90,7 +93,7 @@ def print_costs(costs: Costs, json: bool) -> None:
             screen.out.print(_table(title, rows))
 
 
-def _table(title: str, rows: Sequence[Cost]) -> Table:
+def _table(title: str, rows: "Sequence[Cost]") -> "Table":
     table = screen.titled_table(f"By {title}")
     table.add_column(title, no_wrap=True)
     for header in ("calls", "responses", "prompt", "cached", "completion", "reasoning", "money"):
@@ -109,5 +112,5 @@ def _table(title: str, rows: Sequence[Cost]) -> Table:
     return table
 
 
-def _amount(row: Cost) -> str:
+def _amount(row: "Cost") -> str:
     return dollars(row.dollars) + (" + ?" if row.unpriced_calls else "")

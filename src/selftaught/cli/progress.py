@@ -2,9 +2,9 @@
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.status import Status
 
 import selftaught.algorithm as algorithm
 import selftaught.compare as compare
@@ -24,6 +24,9 @@ from selftaught.runs.config import RunConfig, is_mutation
 from selftaught.runs.result import Watch
 from selftaught.solution import Solution
 
+if TYPE_CHECKING:
+    from rich.status import Status
+
 
 class Progress:
     """Turns events into lines. Called from many threads; each call returns at once."""
@@ -35,7 +38,7 @@ class Progress:
         self._is_waiting = False
         self._best: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._status = Status("starting", console=err) if err.is_terminal and not quiet else None
+        self._status = _status_line() if err.is_terminal and not quiet else None
 
     def __enter__(self) -> "Progress":
         if self._status is not None:
@@ -144,3 +147,9 @@ class Progress:
             f"[bold]{plain(one.name)}[/bold]: validation {shown(one.validation)}, "
             f"sealed test {shown(one.sealed)}"
         )
+
+
+def _status_line() -> "Status":
+    from rich.status import Status
+
+    return Status("starting", console=err)

@@ -1,6 +1,7 @@
 """The commands that read what was recorded: show, export, record."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from selftaught.permissions import SOURCE_SUFFIXES
 from selftaught.redaction import redacted
 from selftaught.runs.costs import read_costs
 from selftaught.store.opening import open_store
-from selftaught.strategies_used import strategies_used
+from selftaught.strategies_used import StrategiesUsed, strategies_used
 from selftaught.utility import Returned, kind
 
 
@@ -61,7 +62,7 @@ def show_command(
     else:
         _print_history(history)
         if strategies:
-            screen.out.print(screen.strategies_table(strategies))
+            screen.out.print(_strategies_table(strategies))
 
 
 def export_command(
@@ -189,3 +190,14 @@ def _print_history(history: History) -> None:
         out.print(
             f"improver {one.improver[:8]} on {one.target}: {kind(one.outcome)} {told}", markup=False
         )
+
+
+def _strategies_table(used: Sequence[StrategiesUsed]) -> Table:
+    """What each improver does, by its text and by its requests."""
+    table = screen.titled_table("Strategies")
+    for header in ("improver", "in its text", "in its requests"):
+        table.add_column(header)
+    for one in used:
+        in_text = ", ".join(found.name for found in one.in_text)
+        table.add_row(one.name, in_text or "-", ", ".join(one.in_requests) or "-")
+    return table

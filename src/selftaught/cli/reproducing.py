@@ -12,7 +12,8 @@ from rich.table import Table
 import selftaught.cli.options as options
 from selftaught.cli import screen
 from selftaught.cli.progress import Progress
-from selftaught.cli.running import EXIT_BUDGET, stopping
+from selftaught.cli.results import EXIT_BUDGET
+from selftaught.cli.running import stopping
 from selftaught.errors import RunBudgetSpent, UsageError
 from selftaught.runs.reproduce.catalogue import RECIPES, recipe_of
 from selftaught.runs.reproduce.recipe import Recipe, Setting, Sheet, scale_of

@@ -9,25 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-import msgspec
 import typer
 
 import selftaught.cli.options as options
 from selftaught.acceptance import DEFAULT_REPEATS
-from selftaught.cli import audit_tables, estimates, screen, trials, verdicts
+from selftaught.cli import estimates
 from selftaught.cli.progress import Progress
 from selftaught.errors import Interrupted
-from selftaught.improvement import best
 from selftaught.improver import load_improver
-from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig, is_mutation
+from selftaught.runs.config import DEFAULT_HELD_OUT, RunConfig
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run
 from selftaught.task import Task
 from selftaught.transfer import REFERENCES
-from selftaught.utility import Scored, kind
 
 BASELINES = ("identity", "seed", "best_of_n", "greedy")
-EXIT_BUDGET = 3
 
 
 def run_command(
@@ -139,6 +135,7 @@ def resume_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Must be the run's own, if given.")
     ] = None,
+    base_url: options.BaseUrl = None,
     pool: Annotated[
         str | None,
         typer.Option(
@@ -160,6 +157,7 @@ def resume_command(
             environment=os.environ,
             seed=seed,
             pacing=pacing.changes,
+            base_url=base_url,
             pool=pool,
         )
     _print(result, progress.seconds, json)
@@ -170,9 +168,12 @@ def execute(config: RunConfig, store: str, json: bool, warn_above: float) -> Non
     if estimates.are_wanted():
         estimates.print_estimate(config, store, json)
         return
-    estimates.warn(config, store, warn_above)
     command_line = shlex.join(["selftaught", *sys.argv[1:]])
-    with Progress() as progress, stopping(progress) as stop:
+    with (
+        estimates.warning(config, store, warn_above),
+        Progress() as progress,
+        stopping(progress) as stop,
+    ):
         result = start(
             config,
             store,
@@ -207,93 +208,7 @@ def stopping(progress: Progress) -> Iterator[threading.Event]:
 
 
 def _print(run: Run, seconds: float, json: bool) -> None:
-    if json:
-        screen.print_json(_as_data(run, seconds))
-    else:
-        _print_tables(run, seconds)
-    if run.status == "budget":
-        screen.err.print(f"[yellow]The run ended early.[/yellow] {screen.plain(run.reason)}")
-        if not (run.rounds or run.rows or run.improvements or run.comparison or run.audit):
-            raise typer.Exit(EXIT_BUDGET)
+    # Late: what shows a result is loaded when there is one.
+    from selftaught.cli import results
 
-
-def _print_tables(run: Run, seconds: float) -> None:
-    out = screen.out
-    if is_mutation(run.config):
-        out.print(f"[yellow]{screen.MUTATION_BANNER}[/yellow]")
-    if run.rounds:
-        out.print(screen.rounds_table(run.rounds))
-        if any(one.trial is not None for one in run.rounds):
-            out.print(trials.trials_table(trials.of_run(run)))
-        first, last = run.rounds[0].improver, run.rounds[-1].improver
-        out.print("The seed improver and the final one:")
-        out.print(screen.diff(first.source, last.source, ("seed", "final")))
-    if run.sealed_rows:
-        out.print(screen.rows_table(run.sealed_rows, "The run's own tasks"))
-    if run.rows:
-        out.print(screen.rows_table(run.rows, "Held-out tasks"))
-    if run.improvements:
-        task = Task.load(run.config.tasks[0])
-        found = best(run.improvements)
-        first_line = run.improvements[0]
-        out.print(f"What {first_line.name} made of {task.name}:", markup=False)
-        out.print(
-            screen.diff(task.initial.source, first_line.program.source, ("initial", "improved"))
-        )
-        out.print(screen.improvements_table(run.improvements, task.name))
-        if found is not None and found is not first_line:
-            out.print(
-                f"Best on validation: {found.name}; `selftaught export` writes that program.",
-                markup=False,
-            )
-    if run.comparison is not None:
-        verdicts.print_comparison(run.comparison, run.config)
-    if run.audit is not None:
-        audit_tables.print_audit(run.audit)
-    if run.spent:
-        out.print(screen.spent_line(run, seconds))
-    out.print(f"Recorded as run {run.id}.", style="dim")
-
-
-def _as_data(run: Run, seconds: float) -> dict[str, object]:
-    rounds = [
-        {
-            "round": one.number,
-            "improver": one.improver.hash,
-            "source": one.improver.source,
-            "accepted": one.accepted,
-            "reason": one.reason,
-            "validation": screen.measured_as_data(one.validation),
-            "sealed": screen.measured_as_data(one.sealed),
-            "search": msgspec.to_builtins(run.searches.get(one.number)),
-            "trial": msgspec.to_builtins(one.trial),
-        }
-        for one in run.rounds
-    ]
-    improvements = [
-        {
-            "name": one.name,
-            "outcome": kind(one.outcome),
-            "program": one.program.source,
-            "validation": one.validation.value if isinstance(one.validation, Scored) else None,
-            "sealed": one.sealed.value if isinstance(one.sealed, Scored) else None,
-            "calls": one.calls,
-            "responses": one.responses,
-            "utility_calls": one.utility_calls,
-        }
-        for one in run.improvements
-    ]
-    return {
-        "run": run.id,
-        "status": run.status,
-        "reason": run.reason,
-        "config": msgspec.to_builtins(run.config),
-        "rounds": rounds,
-        "sealed": [screen.row_as_data(row) for row in run.sealed_rows],
-        "transfer": [screen.row_as_data(row) for row in run.rows],
-        "improvements": improvements,
-        "comparison": msgspec.to_builtins(run.comparison),
-        "audit": audit_tables.audit_as_data(run.audit),
-        "spent": run.spent,
-        "seconds": seconds,
-    }
+    results.print_run(run, seconds, json)

@@ -1,6 +1,7 @@
 """Anthropic's models, by its Messages API."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -14,16 +15,13 @@ from selftaught.models.endpoint import (
 )
 from selftaught.models.failures import MAX_ANSWER_BYTES, target
 from selftaught.models.hosted import HostedModel, Waiting
+from selftaught.models.http_endpoint import HttpEndpoint, ModelList
 from selftaught.models.reasoning import thinking_tokens
-from selftaught.models.sdk_endpoint import NO_KEY, SdkEndpoint, need_extra
-
-if TYPE_CHECKING:
-    import anthropic
-
-    from selftaught.models.bounded_http import BoundedClient
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
+# Of the protocol: the one whose bodies are read here, and that Anthropic's SDK asks for.
+API_VERSION = "2026-10-21"
 # The protocol demands a limit. Where the user sets none, the first that the model takes.
 OUTPUT_LIMITS = (16_384, 8_192, 4_096)
 _LEAST_BUDGET = 1_024
@@ -53,22 +51,10 @@ class _Body(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class MessagesEndpoint(SdkEndpoint["anthropic.Anthropic"]):
+class MessagesEndpoint(HttpEndpoint):
     """Implements `selftaught.models.endpoint.Endpoint` by `/v1/messages`."""
 
     takes_n = False
-
-    def make_client(self, http: "BoundedClient") -> "anthropic.Anthropic":
-        """Return Anthropic's client."""
-        import anthropic
-
-        return anthropic.Anthropic(
-            api_key=self.target.key or NO_KEY,
-            base_url=self.target.base_url,
-            timeout=http.timeout,
-            max_retries=0,
-            http_client=http,
-        )
 
     def parameters(self, question: Question) -> list[Parameter]:
         """Temperature, effort and output limit; the protocol knows no seed."""
@@ -98,7 +84,8 @@ class MessagesEndpoint(SdkEndpoint["anthropic.Anthropic"]):
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        return self.listed("/v1/models")
+        found = self.listed("/v1/models", ModelList)
+        return None if found is None else [one.id for one in found.data]
 
     def _parsed(self, raw: bytes) -> Completion:
         body = self.decoded(raw, _Body, "message")
@@ -120,9 +107,10 @@ class AnthropicModel(HostedModel):
         settings: how it is asked.
         waiting: how it repeats and waits.
         max_answer_bytes: a longer body counts as a failure.
+        headers: sent with each request besides.
 
     Raises:
-        UsageError: the extra is missing, `base_url` is no address, or a number is out of range.
+        UsageError: `base_url` is no address, or a number is out of range.
         ModelRefused: no key is given for Anthropic's own endpoint, or the key cannot be sent.
     """
 
@@ -135,9 +123,9 @@ class AnthropicModel(HostedModel):
         settings: ModelSettings | None = None,
         waiting: Waiting | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         name = f"anthropic/{model}"
-        need_extra("anthropic", "anthropic", name)
         settings = settings or ModelSettings()
         where = target(
             base_url or ANTHROPIC_URL,
@@ -148,7 +136,10 @@ class AnthropicModel(HostedModel):
             connections=settings.concurrency,
             needs_key=base_url is None,
         )
-        super().__init__(name, MessagesEndpoint(model, where), settings, waiting or Waiting())
+        endpoint = MessagesEndpoint(
+            model, where, {"anthropic-version": API_VERSION} | dict(headers or {})
+        )
+        super().__init__(name, endpoint, settings, waiting or Waiting())
 
 
 def _efforts(effort: str, limit: int) -> tuple[Form, ...]:

@@ -19,6 +19,7 @@ import msgspec
 
 from selftaught.events import Answered, AnyEvent, Improved, Requested
 from selftaught.language_model import Answer, LanguageModel, Request
+from selftaught.models.lost import announces_requests
 
 OBSERVED = ("answered", "requested", "improved")
 _ROUND = "round"
@@ -164,6 +165,7 @@ class BanditModel:
     def __init__(self, name: str, models: Sequence[LanguageModel]) -> None:
         self.name = name
         self.is_language_model = any(model.is_language_model for model in models)
+        self.announces_requests = all(map(announces_requests, models))
         self._models = {model.name: model for model in models}
         self._ledger = Ledger(list(self._models))
         self._lock = threading.Lock()

@@ -1,90 +1,114 @@
-"""The HTTP client that all SDKs send through: answers bounded in size and time, failures ours.
+"""The HTTP client of all endpoints: answers bounded in size and time, failures ours.
 
-An SDK fills its types with whatever a server sent and wraps failures in its own. Given this
-client, it sees whole successful answers only; what goes wrong leaves as `PassingTrouble` or
-`Refusal`, with no key in its words.
+It returns whole successful answers only; what goes wrong leaves as `PassingTrouble` or `Refusal`,
+with no key in its words.
 """
 
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import httpx2
 
 from selftaught.models.failures import PassingTrouble, Target, cleaned, closed
 from selftaught.models.http_status import status_trouble
+from selftaught.version import __version__
 
 CONNECT_S = 20.0
 _CHECK_SERVER = "Check the address, and that the server is running."
 _SLOW = "Allow more time, or fewer requests at once."
 
 
-class BoundedClient(httpx2.Client):
+class BoundedClient:
     """Reads every answer to its end before it returns, or fails. Thread-safe.
 
     A server that sends nothing at all is given up after `timeout_s` twice over at the most, once
-    for the first byte and once for a gap between two later ones.
+    for the first byte and once for a gap between two later ones. Proxies are those that the
+    process's environment names, as in HTTPS_PROXY.
+
+    Args:
+        target: whom it asks.
+        headers: sent with each request.
+        key_header: which of them carries the key.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, headers: Mapping[str, str], key_header: str) -> None:
         self._target = target
-        super().__init__(
-            timeout=httpx2.Timeout(
-                target.timeout_s, connect=min(CONNECT_S, target.timeout_s), pool=None
-            ),
+        self._key_header = key_header
+        self._home = httpx2.URL(target.base_url)
+        self._client = httpx2.Client(
+            headers={
+                "User-Agent": f"selftaught/{__version__}",
+                "Accept": "application/json",
+                **headers,
+            },
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=max(8, target.connections)
             ),
             follow_redirects=True,
+            event_hooks={"request": [self._keep_key]},
         )
 
-    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request and return its successful answer, read.
+    def close(self) -> None:
+        """Close the connections; requests under way fail. Safe to call twice."""
+        self._client.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """Send a request and return the body of its successful answer.
+
+        Args:
+            method, url, content, headers: of the request.
+            timeout_s: until the whole answer is here; the target's where left out.
 
         Raises:
             PassingTrouble: network, timeout, rate limit, server fault.
             Refusal: any other answer that is no success.
             ModelUnreachable: this client was closed.
         """
-        if request.extensions.get("timeout", {}).get("read") is None:
-            # Google's SDK asks for no limit where it was given none in its own way.
-            request.extensions["timeout"] = self.timeout.as_dict()
-        deadline = time.monotonic() + self._target.timeout_s
+        timeout_s = timeout_s or self._target.timeout_s
+        connect_s = min(CONNECT_S, timeout_s)
+        timeout = httpx2.Timeout(timeout_s, connect=connect_s, pool=None)
+        deadline = time.monotonic() + timeout_s
         try:
-            response = super().send(request, **(options | {"stream": True}))
-            try:
-                raw = self._read(response, deadline)
-            finally:
-                response.close()
+            with self._client.stream(
+                method, url, content=content, headers=headers, timeout=timeout
+            ) as response:
+                raw = self._read(response, deadline, timeout_s)
         except httpx2.ConnectTimeout as error:
-            seconds = min(CONNECT_S, self._target.timeout_s)
             raise PassingTrouble(
-                f"{self._target.url} did not accept a connection within {seconds:g} s",
+                f"{self._target.url} did not accept a connection within {connect_s:g} s",
                 _CHECK_SERVER,
                 may_be_billed=False,
             ) from error
         except httpx2.TimeoutException as error:
             raise PassingTrouble(
-                f"{self._target.url} did not answer within {self._target.timeout_s:g} s", _SLOW
+                f"{self._target.url} did not answer within {timeout_s:g} s", _SLOW
             ) from error
         except httpx2.RequestError as error:
             raise self._broken(error) from error
         except RuntimeError as error:
             # What a client says that was closed meanwhile.
-            if not self.is_closed:
+            if not self._client.is_closed:
                 raise
             raise closed(self._target.url) from error
         if not response.is_success:
             raise status_trouble(self._target, response.status_code, response.headers, raw)
-        headers = [
-            (name, value)
-            for name, value in response.headers.items()
-            if name not in ("content-encoding", "content-length", "transfer-encoding")
-        ]
-        return httpx2.Response(
-            response.status_code, headers=headers, content=raw, request=response.request
-        )
+        return raw
 
-    def _read(self, response: httpx2.Response, deadline: float) -> bytes:
+    def _keep_key(self, request: httpx2.Request) -> None:
+        """Take the key out of a request that another server is to get, as after a redirect."""
+        there, home = request.url, self._home
+        is_home = (there.host, there.port) == (home.host, home.port)
+        if not is_home or there.scheme not in (home.scheme, "https"):
+            request.headers.pop(self._key_header, None)
+
+    def _read(self, response: httpx2.Response, deadline: float, timeout_s: float) -> bytes:
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
@@ -95,8 +119,7 @@ class BoundedClient(httpx2.Client):
                 )
             if time.monotonic() > deadline:
                 raise PassingTrouble(
-                    f"{self._target.url} had not finished its answer after "
-                    f"{self._target.timeout_s:g} s",
+                    f"{self._target.url} had not finished its answer after {timeout_s:g} s",
                     _SLOW,
                 )
         return bytes(body)

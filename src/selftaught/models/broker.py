@@ -1,4 +1,4 @@
-"""The broker: every request to the language model passes here, and is recorded before it counts.
+"""The broker: every request to the language model passes here, recorded before and after.
 
 It holds the model (and with it the key), spends the run's account, and answers from the record
 what was answered before: a resumed run pays for no answer twice. Secrets are taken out of prompts
@@ -10,20 +10,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from selftaught.budget import Reservation, RunAccount, Spending
 from selftaught.errors import Interrupted, ModelError, RequestRejected, RunBudgetSpent
-from selftaught.events import Answered, Rejected, Unanswered
+from selftaught.events import Answered, Asked, Rejected, Unanswered
 from selftaught.language_model import Answer, ExchangeKey, LanguageModel, Request, Usage
 from selftaught.models.answer_cache import NO_CACHE, AnswerCache
-from selftaught.models.lost import lost_requests_told_to
+from selftaught.models.lost import announces_requests, requests_told_to
 from selftaught.models.tariff import Tariff
 from selftaught.models.tracing import Tracing, answered
 from selftaught.redaction import redacted
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
+
+# When prices are looked up that no limit needed before: the first requests are under way by then,
+# and this process has nothing else to do.
+_PRICES_AFTER_S = 0.25
 
 
 class _Call:
@@ -32,7 +37,15 @@ class _Call:
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
         self.lost = Spending()
+        self.is_sent = False
         self._lock = threading.Lock()
+
+    def send(self, record: Callable[[], None]) -> None:
+        """Record the call before its first request is sent; others of it wait until it is."""
+        with self._lock:
+            if not self.is_sent:
+                record()
+                self.is_sent = True
 
     def lose(self, amount: Spending) -> None:
         """Count what a failed request may have cost."""
@@ -72,6 +85,7 @@ class Broker:
         self._cache = cache
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self._looks_up = tariff.waits_for_table
         self.replayed_calls = 0
         self.calls_by_source: Counter[str] = Counter()
 
@@ -105,12 +119,12 @@ class Broker:
             # The job is in the key, so its own requests alone decide what is asked when.
             occurrence = self._asked[job, content]
             self._asked[job, content] += request.n_responses
-        recorded = self._journal.recorded_answer(job, content, occurrence)
-        if recorded is not None and len(recorded[1]) == request.n_responses:
+        recorded = self._journal.recorded_answer(job, content, occurrence, request.n_responses)
+        if recorded is not None:
             with self._lock:
                 self.replayed_calls += 1
             return answer_of(*recorded)
-        rejected = self._journal.recorded_rejection(job, content, occurrence)
+        rejected = self._journal.recorded_rejection(job, content, occurrence, request.n_responses)
         if rejected is not None:
             raise RequestRejected(rejected.reason)
         self._check()
@@ -125,7 +139,10 @@ class Broker:
     def _ask(
         self, job: str, request: Request, seed: int, occurrence: int, reuse_key: str
     ) -> Answer:
-        call = _Call(self._account.reserve(self._worst(request), self._check))
+        in_dollars = self._account.limits.dollars is not None
+        worst = self._worst(request, in_dollars=in_dollars)
+        call = _Call(self._account.reserve(worst, self._check))
+        self._look_prices_up()
         spent = Spending()
         started = time.monotonic()
 
@@ -133,10 +150,17 @@ class Broker:
             lost = self._worst(msgspec.structs.replace(request, n_responses=n_responses))
             call.lose(lost)
             self._account.extend(call.reservation, lost, self._check)
+            record_asked()
+
+        def record_asked() -> None:
+            self._record_asked(job, request, occurrence, call.reservation.held)
 
         try:
+            # What costs nothing can be asked again without a word.
+            if call.reservation.held != Spending() and not announces_requests(self._model):
+                call.send(record_asked)
             with (
-                lost_requests_told_to(lose),
+                requests_told_to(partial(call.send, record_asked), lose),
                 self._tracing.call(job, request, self._model.name) as span,
             ):
                 answer = self._tariff.priced(self._respond(job, request, seed, occurrence))
@@ -145,9 +169,11 @@ class Broker:
             seconds = time.monotonic() - started
             self._record(job, request, occurrence, reuse_key, answer, call.lost, seconds)
         except (ModelError, RunBudgetSpent, Interrupted) as failure:
-            if isinstance(failure, RequestRejected):
+            is_rejected = isinstance(failure, RequestRejected)
+            if call.lost != Spending() or (call.is_sent and not is_rejected):
+                self._record_unanswered(job, request, occurrence, failure, call.lost)
+            if is_rejected:
                 self._record_rejected(job, request, occurrence, str(failure))
-            self._record_lost(job, failure, call.lost)
             raise
         finally:
             # After the record: whoever finds room in the account finds the answer there too.
@@ -155,13 +181,25 @@ class Broker:
         return answer
 
     def _respond(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:
-        content = request.content_hash
+        # One that asks for more or fewer responses is another request, for an endpoint too.
+        content = f"{request.content_hash}.{request.n_responses}"
         key = ExchangeKey(run=self._journal.run, job=job, content=content, occurrence=occurrence)
         answer = self._model.respond(request, seed=seed, occurrence=occurrence, key=str(key))
         return msgspec.structs.replace(answer, texts=tuple(map(redacted, answer.texts)))
 
-    def _worst(self, request: Request) -> Spending:
-        return self._tariff.worst(request) if self._model.is_language_model else Spending()
+    def _worst(self, request: Request, *, in_dollars: bool = True) -> Spending:
+        if not self._model.is_language_model:
+            return Spending()
+        return self._tariff.worst(request, in_dollars=in_dollars)
+
+    def _look_prices_up(self) -> None:
+        """Once, and in a while, so that the first answer does not wait for it."""
+        with self._lock:
+            is_first, self._looks_up = self._looks_up, False
+        if is_first:
+            later = threading.Timer(_PRICES_AFTER_S, dict, (self._tariff.prices,))
+            later.daemon = True
+            later.start()
 
     def _record_rejected(self, job: str, request: Request, occurrence: int, reason: str) -> None:
         self._journal.record(
@@ -179,16 +217,30 @@ class Broker:
             texts=(request.expertise, request.message),
         )
 
-    def _record_lost(self, job: str, failure: Exception, lost: Spending) -> None:
-        if lost != Spending():
-            self._journal.record(
-                Unanswered(
-                    job=job,
-                    reason=str(failure),
-                    lost_tokens=lost.tokens,
-                    lost_dollars=lost.dollars,
-                )
+    def _record_asked(self, job: str, request: Request, occurrence: int, worst: Spending) -> None:
+        self._journal.record(
+            Asked(
+                job=job,
+                content_hash=request.content_hash,
+                occurrence=occurrence,
+                worst_tokens=worst.tokens,
+                worst_dollars=worst.dollars,
             )
+        )
+
+    def _record_unanswered(
+        self, job: str, request: Request, occurrence: int, failure: Exception, lost: Spending
+    ) -> None:
+        self._journal.record(
+            Unanswered(
+                job=job,
+                content_hash=request.content_hash,
+                occurrence=occurrence,
+                reason=str(failure),
+                lost_tokens=lost.tokens,
+                lost_dollars=lost.dollars,
+            )
+        )
 
     def _record(
         self,

@@ -1,9 +1,6 @@
-"""One endpoint that speaks OpenAI's chat completions, asked once at a time and never retried.
+"""One endpoint that speaks OpenAI's chat completions, asked once at a time and never retried."""
 
-The SDK addresses and authorises the request; the body that comes back is checked here.
-"""
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,12 +14,7 @@ from selftaught.models.endpoint import (
     temperature_parameter,
 )
 from selftaught.models.failures import PassingTrouble
-from selftaught.models.sdk_endpoint import NO_KEY, SdkEndpoint
-
-if TYPE_CHECKING:
-    import openai
-
-    from selftaught.models.bounded_http import BoundedClient
+from selftaught.models.http_endpoint import HttpEndpoint, ModelList
 
 
 class _Part(msgspec.Struct):
@@ -59,22 +51,10 @@ class _Body(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class ChatEndpoint(SdkEndpoint["openai.OpenAI"]):
+class ChatEndpoint(HttpEndpoint):
     """Implements `selftaught.models.endpoint.Endpoint` by `/chat/completions`."""
 
     takes_n = True
-
-    def make_client(self, http: "BoundedClient") -> "openai.OpenAI":
-        """Return OpenAI's client."""
-        import openai
-
-        return openai.OpenAI(
-            api_key=self.target.key or NO_KEY,
-            base_url=self.target.base_url,
-            timeout=http.timeout,
-            max_retries=0,
-            http_client=http,
-        )
 
     def parameters(self, question: Question) -> list[Parameter]:
         """Temperature, seed, effort and output limit, whose name has changed with the years."""
@@ -107,7 +87,8 @@ class ChatEndpoint(SdkEndpoint["openai.OpenAI"]):
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        return self.listed("/models")
+        found = self.listed("/models", ModelList)
+        return None if found is None else [one.id for one in found.data]
 
     def _parsed(self, raw: bytes) -> Completion:
         body = self.decoded(raw, _Body, "chat completion")

@@ -1,7 +1,8 @@
 """Google's Gemini models, by `generateContent`."""
 
-import warnings
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -17,17 +18,12 @@ from selftaught.models.endpoint import (
 from selftaught.models.endpoint_limits import BLOCKED
 from selftaught.models.failures import MAX_ANSWER_BYTES, PassingTrouble, Refusal, target
 from selftaught.models.hosted import HostedModel, Waiting
+from selftaught.models.http_endpoint import HttpEndpoint
 from selftaught.models.reasoning import thinking_tokens
-from selftaught.models.sdk_endpoint import NO_KEY, SdkEndpoint, key_header, need_extra
-
-if TYPE_CHECKING:
-    from google.genai import Client
-    from google.genai.types import GenerateContentConfigDict
-
-    from selftaught.models.bounded_http import BoundedClient
 
 GOOGLE_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+_VERSION = "/v1"
 _LEVELS = ("minimal", "low", "medium", "high")
 
 
@@ -64,24 +60,20 @@ class _Body(msgspec.Struct, rename="camel"):
     usage_metadata: _Usage | None = None
 
 
-class GenerateEndpoint(SdkEndpoint["Client"]):
+class _Listed(msgspec.Struct):
+    name: str
+
+
+class _ModelList(msgspec.Struct):
+    models: list[_Listed]
+
+
+class GenerateEndpoint(HttpEndpoint):
     """Implements `selftaught.models.endpoint.Endpoint` by `generateContent`."""
 
     takes_n = True
-
-    def make_client(self, http: "BoundedClient") -> "Client":
-        """Return Google's client for the Gemini API, whatever its environment says of Vertex."""
-        with warnings.catch_warnings():
-            # Its own text warns where it is compiled.
-            warnings.simplefilter("ignore")
-            from google.genai import Client
-            from google.genai.types import HttpOptions
-
-        return Client(
-            vertexai=False,
-            api_key=self.target.key or NO_KEY,
-            http_options=HttpOptions(base_url=self.target.base_url, httpx_client=http),
-        )
+    key_header = "x-goog-api-key"
+    key_prefix = ""
 
     def parameters(self, question: Question) -> list[Parameter]:
         """Temperature, seed, effort and output limit."""
@@ -95,37 +87,29 @@ class GenerateEndpoint(SdkEndpoint["Client"]):
             )  # fmt: skip
             found.append(Parameter("effort", words, _efforts(question.reasoning_effort)))
         if question.max_output_tokens is not None:
-            limit = Form({"max_output_tokens": question.max_output_tokens})
-            found.append(Parameter("max_output_tokens", ("maxOutputTokens",), (limit,)))
+            limit = Form({"maxOutputTokens": question.max_output_tokens})
+            found.append(Parameter("maxOutputTokens", ("maxOutputTokens",), (limit,)))
         return found
 
     def send(self, question: Question, fields: dict[str, Any], key: str) -> Completion:
         """Make one exchange; see `Endpoint.send`."""
-        config: dict[str, Any] = {
-            # The answer is decoded here: the SDK's own types cost several times as much.
-            "should_return_http_response": True,
-            "http_options": {"headers": key_header(key)},
-            **fields,
+        sampling = dict(fields)
+        if question.n > 1:
+            sampling["candidateCount"] = question.n
+        body: dict[str, Any] = {
+            "contents": [{"role": "user", "parts": [{"text": question.message}]}],
+            "generationConfig": sampling,
         }
         if question.expertise:
-            config["system_instruction"] = question.expertise
-        if question.n > 1:
-            config["candidate_count"] = question.n
-        answer = self.client().models.generate_content(
-            model=self.model,
-            contents=question.message,
-            config=cast("GenerateContentConfigDict", config),
-        )
-        response = answer.sdk_http_response
-        return self._parsed(((response and response.body) or "").encode())
+            body["systemInstruction"] = {"parts": [{"text": question.expertise}]}
+        is_path = self.model.startswith(("models/", "tunedModels/"))
+        name = self.model if is_path else f"models/{self.model}"
+        return self._parsed(self.post(f"{_VERSION}/{quote(name)}:generateContent", body, key))
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        try:
-            listed = self.client().models.list().page
-        except (PassingTrouble, Refusal, ValueError):
-            return None
-        return [(model.name or "").removeprefix("models/") for model in listed]
+        found = self.listed(f"{_VERSION}/models", _ModelList)
+        return None if found is None else [one.name.removeprefix("models/") for one in found.models]
 
     def _parsed(self, raw: bytes) -> Completion:
         body = self.decoded(raw, _Body, "generated content")
@@ -155,9 +139,10 @@ class GoogleModel(HostedModel):
         waiting: how it repeats and waits.
         send_seed: whether to send a seed.
         max_answer_bytes: a longer body counts as a failure.
+        headers: sent with each request besides.
 
     Raises:
-        UsageError: the extra is missing, `base_url` is no address, or a number is out of range.
+        UsageError: `base_url` is no address, or a number is out of range.
         ModelRefused: no key is given for Google's own endpoint, or the key cannot be sent.
     """
 
@@ -171,9 +156,9 @@ class GoogleModel(HostedModel):
         waiting: Waiting | None = None,
         send_seed: bool = False,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         name = f"google/{model}"
-        need_extra("google.genai", "google", name)
         settings = settings or ModelSettings()
         if settings.reasoning_effort is not None:
             thinking_tokens(settings.reasoning_effort)
@@ -188,7 +173,7 @@ class GoogleModel(HostedModel):
         )
         super().__init__(
             name,
-            GenerateEndpoint(model, where),
+            GenerateEndpoint(model, where, headers),
             settings,
             waiting or Waiting(),
             send_seed=send_seed,
@@ -199,9 +184,9 @@ def _efforts(effort: str) -> tuple[Form, ...]:
     """The two ways in which generations of models are told how hard to think, newest first."""
     forms = []
     if effort.lower() in _LEVELS:
-        level = {"thinking_config": {"thinking_level": effort.upper()}}
+        level = {"thinkingConfig": {"thinking_level": effort.upper()}}
         forms.append(Form(level, "a thinking level is not accepted; a budget is sent instead"))
-    budget = {"thinking_config": {"thinking_budget": thinking_tokens(effort)}}
+    budget = {"thinkingConfig": {"thinking_budget": thinking_tokens(effort)}}
     forms.append(Form(budget, "a budget for thinking is not accepted and left out"))
     return (*forms, Form({}))
 

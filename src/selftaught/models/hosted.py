@@ -19,7 +19,7 @@ from selftaught.models.endpoint import Completion, Endpoint, Parameter, Question
 from selftaught.models.endpoint_limits import Chosen, EndpointLimits
 from selftaught.models.failures import PassingTrouble, Refusal, closed, refused
 from selftaught.models.gate import Failed, Gate, GateClosed, Ticket
-from selftaught.models.lost import note_lost_request
+from selftaught.models.lost import note_lost_request, note_request
 from selftaught.models.rate_limits import RateLimits
 from selftaught.models.side_by_side import side_by_side
 
@@ -90,6 +90,7 @@ class HostedModel:
     """
 
     is_language_model = True
+    announces_requests = True
 
     def __init__(
         self,
@@ -190,6 +191,7 @@ class HostedModel:
             chosen = self._limits.chosen(parameters)
             exchange.sent.append(key)
             try:
+                note_request()
                 completion = self._endpoint.send(question, chosen.fields, key)
             except PassingTrouble as trouble:
                 if trouble.may_be_billed:

@@ -13,6 +13,7 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.language_model import Answer, LanguageModel, Request
+from selftaught.models.lost import announces_requests
 
 _BANDIT = "bandit("
 
@@ -88,6 +89,7 @@ class MixedModel:
         self.name = name
         self.is_language_model = any(model.is_language_model for model, _ in parts)
         self._models = [model for model, _ in parts]
+        self.announces_requests = all(map(announces_requests, self._models))
         self._shares = list(accumulate(weight for _, weight in parts))
 
     def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:

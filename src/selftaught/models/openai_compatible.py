@@ -4,6 +4,8 @@ OpenRouter, vLLM, Ollama, llama.cpp and others differ in what they take: some ig
 reject it, some take no temperature. What an endpoint refuses is learned once and then left out.
 """
 
+from collections.abc import Mapping
+
 from selftaught.language_model import ModelSettings
 from selftaught.models.chat_endpoint import ChatEndpoint
 from selftaught.models.failures import MAX_ANSWER_BYTES, target
@@ -11,6 +13,8 @@ from selftaught.models.hosted import HostedModel, Waiting
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
+# Which account of those that a key may use is charged.
+ACCOUNT_VARIABLES = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
 class OpenAICompatibleModel(HostedModel):
@@ -24,6 +28,7 @@ class OpenAICompatibleModel(HostedModel):
         waiting: how it repeats and waits.
         send_seed: whether to send a seed, which some servers reject.
         max_answer_bytes: a longer body counts as a failure.
+        headers: sent with each request besides.
         name: as the user writes it after `--model`; `openai/MODEL` where left out.
 
     Raises:
@@ -41,6 +46,7 @@ class OpenAICompatibleModel(HostedModel):
         waiting: Waiting | None = None,
         send_seed: bool = False,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        headers: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> None:
         settings = settings or ModelSettings()
@@ -55,7 +61,7 @@ class OpenAICompatibleModel(HostedModel):
         )
         super().__init__(
             name or f"openai/{model}",
-            ChatEndpoint(model, where),
+            ChatEndpoint(model, where, headers),
             settings,
             waiting or Waiting(),
             send_seed=send_seed,

@@ -1,12 +1,16 @@
 """What models cost: the price table `genai-prices`, or what the user sets; never a guess.
 
-The table comes with its package and is read offline. It is imported when a price is first looked
-up, since most runs need none.
+The table comes with its package and is read offline. It takes longer to load than all else that
+a run needs before its first request. So it is loaded where a price is wanted, and not before.
 """
 
-from collections.abc import Mapping
+import ipaddress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -130,8 +134,76 @@ def price_of(
         return None
     url = base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
     if url is not None:
-        return _from_table(model, url=url)
+        return None if _is_ones_own(url) else _from_table(model, url=url)
     return _from_table(model, provider=_PROVIDERS.get(provider, provider))
+
+
+class Prices(Mapping[str, Price | None]):
+    """Prices of models by name; None where one is not known. Thread-safe.
+
+    What the user set and what is free is known at once. The rest is looked up when it is wanted.
+
+    Args:
+        names: of the models.
+        base_url, environment, settings: as for `price_of`.
+
+    Raises:
+        UsageError: the prices set are none.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        base_url: str | None,
+        environment: Mapping[str, str],
+        settings: ModelSettings,
+    ) -> None:
+        price_set(settings)
+        self._names = tuple(names)
+        self._look_up = partial(
+            price_of, base_url=base_url, environment=environment, settings=settings
+        )
+        self._needs_table = {
+            name: needs_table(name, base_url=base_url, environment=environment, settings=settings)
+            for name in names
+        }
+        self._found: dict[str, Price | None] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def wait_for_table(self) -> bool:
+        """Whether one of them is yet to be looked up in the table, which is to be loaded first."""
+        return any(needs and name not in self._found for name, needs in self._needs_table.items())
+
+    def __getitem__(self, name: str) -> Price | None:
+        if name not in self._needs_table:
+            raise KeyError(name)
+        with self._lock:
+            if name not in self._found:
+                self._found[name] = self._look_up(name)
+            return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def needs_table(
+    name: str,
+    *,
+    base_url: str | None,
+    environment: Mapping[str, str],
+    settings: ModelSettings,
+) -> bool:
+    """Whether `price_of` with the same arguments looks into the price table."""
+    if name in _FREE or name.startswith(_FREE_PREFIXES) or settings.input_price is not None:
+        return False
+    provider, _, model = name.partition("/")
+    url = base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
+    return bool(model) and (url is None or not _is_ones_own(url))
 
 
 def price_set(settings: ModelSettings) -> Price | None:
@@ -150,6 +222,15 @@ def price_set(settings: ModelSettings) -> Price | None:
         if not 0 <= value < float("inf"):
             raise UsageError(f"A price must be 0 or more dollars, not {value!r}.")
     return flat(input_price, output_price)
+
+
+def _is_ones_own(url: str) -> bool:
+    """Whether an address is a number or this machine: a server that no table of prices lists."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _from_table(model: str, *, provider: str | None = None, url: str | None = None) -> Price | None:

@@ -7,7 +7,7 @@ import msgspec
 
 from selftaught.language_model import ModelSettings
 from selftaught.models import anthropic_messages, google_generate, openai_compatible
-from selftaught.models.failures import shown_url
+from selftaught.models.failures import shown_url, usable_key
 from selftaught.models.hosted import HostedModel, Waiting
 from selftaught.models.keys import find_key, has_key
 
@@ -23,8 +23,9 @@ class Make(Protocol):
         api_key: str | None,
         settings: ModelSettings,
         waiting: Waiting,
+        headers: Mapping[str, str],
     ) -> HostedModel:
-        """Return the model; an SDK is imported with its first request."""
+        """Return the model; an HTTP client is loaded with its first request."""
         ...
 
 
@@ -38,6 +39,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         url_variable: the environment variable for another address.
         url: the provider's own address.
         make: the class of its models.
+        account_variables: environment variables that are sent along, with the header of each.
     """
 
     prefix: str
@@ -46,6 +48,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     url_variable: str
     url: str
     make: Make
+    account_variables: Mapping[str, str] = {}
 
     def key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key that is set, None where none is.
@@ -59,6 +62,34 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def base_url(self, given: str | None, environment: Mapping[str, str]) -> str | None:
         """Return the address of another server, None for the provider's own."""
         return given or environment.get(self.url_variable) or None
+
+    def model(
+        self,
+        name: str,
+        *,
+        base_url: str | None,
+        environment: Mapping[str, str],
+        settings: ModelSettings,
+        waiting: Waiting,
+    ) -> HostedModel:
+        """Return a model of this provider as things are set.
+
+        Raises:
+            UsageError: the address is none.
+            ModelRefused: a key is missing, or what is set cannot be sent.
+        """
+        account = {
+            header: usable_key(environment.get(variable), variable)
+            for variable, header in self.account_variables.items()
+        }
+        return self.make(
+            name,
+            base_url=self.base_url(base_url, environment),
+            api_key=self.key(environment),
+            settings=settings,
+            waiting=waiting,
+            headers={header: value for header, value in account.items() if value},
+        )
 
     def remark(self, given: str | None, environment: Mapping[str, str]) -> tuple[bool, str]:
         """Return whether it can be used as things are set, and why, or what to set."""
@@ -80,6 +111,7 @@ PROVIDERS = (
         url_variable="OPENAI_BASE_URL",
         url=openai_compatible.OPENAI_URL,
         make=openai_compatible.OpenAICompatibleModel,
+        account_variables=openai_compatible.ACCOUNT_VARIABLES,
     ),
     Provider(
         prefix="anthropic",

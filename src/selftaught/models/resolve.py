@@ -94,10 +94,10 @@ def resolve_model(
         )
         raise UsageError(f"There is no model {name!r}. There are: {forms}.")
     provider, model = found
-    return provider.make(
+    return provider.model(
         model,
-        base_url=provider.base_url(base_url, environment),
-        api_key=provider.key(environment),
+        base_url=base_url,
+        environment=environment,
         settings=settings or ModelSettings(),
         waiting=waiting or Waiting(),
     )

@@ -12,7 +12,7 @@ from selftaught.budget import RunLimits, Spending
 from selftaught.errors import UsageError
 from selftaught.language_model import Answer, LanguageModel, ModelSettings, Request
 from selftaught.models.mix import members
-from selftaught.models.prices import FREE, Price, price_of, price_set
+from selftaught.models.prices import FREE, Price, Prices, price_set
 
 # More than the templates of chat models add; some put a date or a line of their own first.
 MESSAGE_OVERHEAD_TOKENS = 64
@@ -42,11 +42,20 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
         """The models whose price is not known."""
         return [name for name, price in self.prices.items() if price is None]
 
-    def worst(self, request: Request) -> Spending:
+    @property
+    def waits_for_table(self) -> bool:
+        """Whether a price is yet to be looked up, which takes most of a second."""
+        return isinstance(self.prices, Prices) and self.prices.wait_for_table
+
+    def worst(self, request: Request, *, in_dollars: bool = True) -> Spending:
         """The most that a request can cost that is sent once.
 
         The prompt is counted for each response, since some endpoints give one at a time. Prices
         that are not known count as 0, and so does output without a limit.
+
+        Args:
+            request: what would be sent.
+            in_dollars: whether money is counted; where it is not, no price is looked up.
         """
         if self.is_recording:
             return Spending()
@@ -54,12 +63,10 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
         prompt_bytes = len(f"{request.expertise}{request.message}".encode(errors="replace"))
         prompt = n * (prompt_bytes + _MESSAGES * MESSAGE_OVERHEAD_TOKENS)
         output = n * (self.max_output_tokens or 0)
+        prices = self.prices.values() if in_dollars else ()
         return Spending(
             tokens=prompt + output,
-            dollars=max(
-                (price.at_most(prompt, output) for price in self.prices.values() if price),
-                default=0.0,
-            ),
+            dollars=max((price.at_most(prompt, output) for price in prices if price), default=0.0),
         )
 
     def priced(self, answer: Answer) -> Answer:
@@ -97,16 +104,15 @@ def tariff_of(
         UsageError: the prices set are none.
     """
     is_recording = name.startswith(_RECORDING)
+    asked = name
+    prices: Mapping[str, Price | None]
     if given is not None:
         is_free = is_recording or not given.is_language_model
-        price = FREE if is_free else price_set(settings)
-        asked, prices = given.name, {given.name: price}
+        asked, prices = given.name, {given.name: FREE if is_free else price_set(settings)}
     else:
-        asked = name
-        prices = {
-            one: price_of(one, base_url=base_url, environment=environment, settings=settings)
-            for one in members(name)
-        }
+        prices = Prices(
+            members(name), base_url=base_url, environment=environment, settings=settings
+        )
     return Tariff(
         asked=asked,
         prices=prices,

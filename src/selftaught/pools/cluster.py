@@ -14,7 +14,7 @@ import msgspec
 
 from selftaught.errors import ClusterUnavailable, Interrupted, RunBudgetSpent
 from selftaught.events import JOB_LOST
-from selftaught.pool import Attempt, Claim, ImproveJob, NodeLost, ScoreJob
+from selftaught.pool import MAX_STARTS, Attempt, Claim, NodeLost, ScoreJob
 from selftaught.pools.gate import Gate
 from selftaught.pools.gated import GatedPool
 from selftaught.pools.nodes.door import Admitted, Door
@@ -22,8 +22,6 @@ from selftaught.pools.nodes.invitation import Invitation
 from selftaught.pools.nodes.remote import RemoteNode
 from selftaught.utility import Outcome
 
-# After so many nodes in a row that were lost with it, a job is more likely the reason than not.
-MAX_LOSSES = 4
 _LOOK_S = 0.1
 
 
@@ -134,7 +132,118 @@ class ClusterPool(GatedPool):
                 return super().score(job)
             except NodeLost as lost:
                 losses += 1
-                if losses == MAX_LOSSES:
+                if losses == MAX_STARTS:
+                    raise ClusterUnavailable(
+                        f"Program {job.solution.hash} was lost with the node that scored it "
+                        f"{losses} times, the last time since {lost}. `selftaught resume` goes on."
+                    ) from lost
+                name = f"{job.task.name}, program {job.solution.hash}"
+                self._on_event(JOB_LOST, f"{name} is scored anew, since {lost}", 0.0)
+
+    def score_ahead(self, job: ScoreJob, claim: Claim) -> Outcome | None:
+        """The same for what nobody has asked for; on a lost node it is given up."""
+        try:
+            return super().score_ahead(job, claim)
+        except NodeLost:
+            return None
+
+    def close(self) -> None:
+        """End the agents that are left."""
+        ...
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool deals with its nodes.
+
+    Attributes:
+        bind: the address to listen on for agents.
+        addresses: under which agents find this machine.
+        start_s: seconds to wait for the first node.
+        settle_s: seconds to wait for the others, after the first.
+        patience_s: seconds to wait for a node when none is left.
+        allow_weak_sandbox, allow_network: as of `LocalPool`.
+    """
+
+    bind: str = "127.0.0.1"
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    start_s: float = 120.0
+    settle_s: float = 10.0
+    patience_s: float = 300.0
+    allow_weak_sandbox: bool = False
+    allow_network: bool = False
+
+
+class ClusterPool(GatedPool):
+    """Implements `selftaught.pool.AheadPool` with the agents that a starter starts.
+
+    Args:
+        start: begins to start agents that accept the invitation.
+        settings: see there.
+        on_attempt: told of what candidates tried and may not.
+        on_event: told of what happens to nodes: what, in which words, after how many seconds.
+        check: raises where the run is told to stop; asked while there is no node.
+
+    Raises:
+        ClusterUnavailable: no node could be used.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Invitation], Starter],
+        settings: ClusterSettings,
+        *,
+        on_attempt: Callable[[str, Attempt], None] | None = None,
+        on_event: Callable[[str, str, float], None] = lambda what, detail, seconds: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(Gate(0, over=1), on_attempt)
+        self._settings = settings
+        self._on_event = on_event
+        self._check = check
+        self._refused: list[str] = []
+        self._joined = 0
+        self._is_settled = False
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._door = Door(
+            settings.bind,
+            welcome={
+                "allow_weak_sandbox": settings.allow_weak_sandbox,
+                "allow_network": settings.allow_network,
+            },
+            on_admitted=self._admit,
+            on_refused=self._refuse,
+        )
+        self._watcher = threading.Thread(target=self._watch, name="nodes", daemon=True)
+        self._starter: Starter | None = None
+        try:
+            self._starter = start(self._door.invitation(settings.addresses))
+            self._await_first()
+        except BaseException:
+            self.close()
+            raise
+        self._watcher.start()
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """The slots of each node that is there now."""
+        with self._changed:
+            return {node.name: node.slots for node in self._remote()}
+
+    @property
+    def token(self) -> str:
+        """What agents prove themselves with; made for this pool."""
+        return self._door.token
+
+    def score(self, job: ScoreJob) -> Outcome:
+        """Score a program on some node, and on another if that one is lost."""
+        losses = 0
+        while True:
+            try:
+                return super().score(job)
+            except NodeLost as lost:
+                losses += 1
+                if losses == MAX_STARTS:
                     raise ClusterUnavailable(
                         f"Program {job.solution.hash} was lost with the node that scored it "
                         f"{losses} times, the last time since {lost}. `selftaught resume` goes on."

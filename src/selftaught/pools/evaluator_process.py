@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from selftaught.errors import SandboxUnavailable, TaskError
-from selftaught.pool import Attempt, ScoreJob
+from selftaught.pool import MAX_STARTS, Attempt, ScoreJob
 from selftaught.sandbox.compiled_candidate import BUILDER_GRACE_S
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
@@ -36,6 +37,25 @@ class EvaluatorProcess:
         self._start()
 
     def _start(self) -> None:
+        for start in range(1, MAX_STARTS + 1):
+            self._launch()
+            try:
+                self._receive(time.monotonic() + START_S)
+                return
+            except wire.Overdue as error:
+                self._end(grace_s=0.0)
+                raise self._not_started(f"it did not answer within {START_S:g} s") from error
+            except (wire.EndOfFrames, wire.WireError) as error:
+                code = self._end(grace_s=0.0)
+                if code != -signal.SIGKILL or self.is_killed or start == MAX_STARTS:
+                    raise self._not_started(how_ended(code)) from error
+
+    def _not_started(self, how: str) -> SandboxUnavailable:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return SandboxUnavailable(f"The evaluator could not start: {lines[-1] if lines else how}.")
+
+    def _launch(self) -> None:
         environment = {
             "PATH": os.defpath,
             "PYTHONPATH": os.pathsep.join([_PACKAGE_ROOT, *filter(None, sys.path)]),
@@ -55,17 +75,14 @@ class EvaluatorProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._frames = wire.Pipe(self._process.stdout.fileno(), self._process.stdin.fileno())
-        try:
-            self._receive(time.monotonic() + START_S)
-        except (wire.Overdue, wire.EndOfFrames, wire.WireError) as error:
-            self._end(grace_s=0.0)
-            self._said.seek(0)
-            lines = self._said.read().decode(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else "it said nothing"
-            raise SandboxUnavailable(f"The evaluator could not start: {reason}.") from error
 
     def score(self, job: ScoreJob, grant: Grant = NOTHING) -> tuple[Outcome, list[Attempt]]:
-        """Score a job; returns the outcome and what the candidate tried."""
+        """Score a job; returns the outcome and what the candidate tried.
+
+        Raises:
+            SandboxUnavailable: `kill` was called; or the machine killed a process of the sandbox
+                MAX_STARTS times, which is no outcome of the program.
+        """
         request = {
             "folder": job.task.folder,
             "file": msgspec.json.encode(job.task.file).decode(),
@@ -80,26 +97,32 @@ class EvaluatorProcess:
         if grant.toolchain is not None:
             allowed_s += 3 * limits.compile_s + BUILDER_GRACE_S
         reply: dict[str, Any] | None = None
-        for is_last in (False, True):
+        for start in range(1, MAX_STARTS + 1):
             try:
                 self._frames.send(request)
                 reply = self._receive(time.monotonic() + allowed_s)
                 if "broken" not in reply:
                     break
                 self._restart()
-                if is_last:
-                    return Failed(reason=f"the sandbox broke while scoring: {reply['broken']}"), []
+                is_lost = bool(reply["lost"])
+                reason = f"the sandbox broke while scoring: {reply['broken']}"
             except wire.Overdue:
                 self._restart()
                 return Failed(reason=f"the utility did not answer within {allowed_s:g} s"), []
             except (wire.EndOfFrames, wire.WireError, BrokenPipeError) as error:
                 if self.is_killed:
                     raise SandboxUnavailable("The evaluator was ended.") from error
-                # Once may be the machine's doing, which is no outcome of the program.
                 code = self._restart()
-                if is_last:
-                    reason = f"the evaluator ended while scoring: {how_ended(code)} ({error})"
-                    return Failed(reason=reason[:600]), []
+                is_lost = code == -signal.SIGKILL
+                reason = f"the evaluator ended while scoring: {how_ended(code)} ({error})"
+            # Once may be the machine's doing however it ended; SIGKILL is so every time.
+            if is_lost and start == MAX_STARTS:
+                raise SandboxUnavailable(
+                    f"A program could not be scored, since {reason}. It was so {start} times: give "
+                    "the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+                )
+            if not is_lost and start > 1:
+                return Failed(reason=reason[:600]), []
         assert reply is not None
         if "defect" in reply:
             defect = str(reply["defect"])

@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 
 from selftaught.pool import Attempt
+from selftaught.pools import early
 from selftaught.pools.gate import HERE, Gate
 from selftaught.pools.gated import GatedPool
 from selftaught.pools.machine import Machine
-from selftaught.sandbox.layers import choose_layers
 
 
 class LocalPool(GatedPool):
@@ -33,8 +33,9 @@ class LocalPool(GatedPool):
         on_attempt: Callable[[str, Attempt], None] | None = None,
     ) -> None:
         super().__init__(Gate(slots or os.cpu_count() or 1), on_attempt)
-        self.layers = choose_layers(allow_weak_sandbox)
-        self.machine = Machine(self.layers, allow_network=allow_network)
+        begun = early.take(allow_weak_sandbox)
+        self.layers = begun.layers.result()
+        self.machine = Machine(begun, allow_network=allow_network)
         self._nodes[HERE] = self.machine
 
     def close(self) -> None:

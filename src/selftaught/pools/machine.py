@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from importlib.resources import files
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from selftaught.errors import SandboxUnavailable
-from selftaught.pool import Attempt, ScoreJob
+from selftaught.errors import ProcessLost, SandboxUnavailable
+from selftaught.pool import MAX_STARTS, Attempt, ScoreJob
+from selftaught.pools.early import IMPROVER_MODULES, Begun, improver_zygote
 from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.turns import SandboxedTurns, Turns, child_limits
 from selftaught.sandbox.grant import Grant, grant_for
@@ -19,8 +19,6 @@ from selftaught.utility import Outcome
 
 P = TypeVar("P")
 
-# Improvers may import it; few do, and it takes longer to load than all else that they need.
-IMPROVER_MODULES = ("numpy",)
 # For those who still score when the machine is closed to notice that their evaluator is gone.
 _CLOSING_S = 10.0
 
@@ -65,25 +63,30 @@ class Machine:
     """Implements `Node` with processes of this machine.
 
     Args:
-        layers: of the sandbox.
+        begun: its first processes; ended with it.
         allow_network: the operator agrees that candidates reach the network where their task
             permits it.
+
+    Raises:
+        SandboxUnavailable: isolation layers are missing.
     """
 
-    def __init__(self, layers: tuple[str, ...], *, allow_network: bool = False) -> None:
-        self.layers = layers
+    def __init__(self, begun: Begun, *, allow_network: bool = False) -> None:
+        self.layers = begun.layers.result()
         self._allow_network = allow_network
         self._grants: dict[str, Grant] = {}
-        self._lock = threading.Lock()
-        self._idle_evaluators: list[Future[EvaluatorProcess]] = []
-        self._all_evaluators: list[Future[EvaluatorProcess]] = []
-        self._zygotes: dict[tuple[str, ...], Future[Zygote]] = {}
-        self._in_use = 0
+        # Reentrant: an evaluator may have started before anybody can be told.
+        self._lock = threading.RLock()
+        # Told of every evaluator that is free, or lost.
+        self._changed = threading.Condition(self._lock)
+        # An evaluator that could not start stands for itself as what it raised.
+        self._idle_evaluators: list[EvaluatorProcess | BaseException] = []
+        self._all_evaluators = [begun.evaluator]
+        self._zygotes: dict[tuple[str, ...], Future[Zygote]] = {(): begun.zygote}
+        self._wanted = 0
         self._is_closed = False
-        # What every run needs starts at once, while the host loads its own parts.
-        self._starting = ThreadPoolExecutor(thread_name_prefix="starting")
-        self._zygote_starting(())
-        self._idle_evaluators.append(self._evaluator_starting())
+        self._starting = begun.starting
+        begun.evaluator.add_done_callback(self._evaluator_started)
 
     def score(
         self, job: ScoreJob, underway: Interruptible | None = None
@@ -106,18 +109,20 @@ class Machine:
 
     def close(self) -> None:
         """End every process; who still scores gets SandboxUnavailable."""
-        self._is_closed = True
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
         deadline = time.monotonic() + _CLOSING_S
-        while self._in_use and time.monotonic() < deadline:
+        while self._wanted and time.monotonic() < deadline:
             # Again and again: one may have been starting.
             for evaluator in _started(self._all_evaluators):
                 evaluator.kill()
             time.sleep(0.005)
+        processes: list[Future[Any]] = [*self._all_evaluators, *self._zygotes.values()]
+        wait(processes)
+        # Side by side: each takes a while to end its own.
+        list(self._starting.map(lambda process: process.close(), _started(processes)))
         self._starting.shutdown()
-        for evaluator in _started(self._all_evaluators):
-            evaluator.close()
-        for zygote in _started(self._zygotes.values()):
-            zygote.close()
 
     def _granted(self, task: Task) -> Grant:
         # Two threads may both look: they find the same.
@@ -128,67 +133,97 @@ class Machine:
 
     @contextmanager
     def _evaluator(self) -> Iterator[EvaluatorProcess]:
-        """Have an evaluator to oneself. There are never more than scores at once."""
-        with self._lock:
-            if self._is_closed:
-                raise SandboxUnavailable("The pool is closed.")
-            self._in_use += 1
-            mine = self._idle_evaluators.pop() if self._idle_evaluators else None
-        if mine is None:
-            mine = self._evaluator_starting()
-        is_usable = True
-        try:
-            yield mine.result()
-        except SandboxUnavailable:
-            # It was ended, or could not be started again.
-            is_usable = False
-            raise
-        finally:
-            self._give_back(mine, is_usable)
+        """Have an evaluator to oneself; there are never more than scores at once.
 
-    def _give_back(self, mine: Future[EvaluatorProcess], is_usable: bool) -> None:
+        Where none is free another one starts. Whichever is free first is taken, since most scores
+        take less time than a start.
+        """
+        with self._changed:
+            self._wanted += 1
         try:
-            with self._lock:
-                if is_usable and mine.exception() is None and not mine.result().is_killed:
-                    self._idle_evaluators.append(mine)
-                    return
-                self._all_evaluators.remove(mine)
-            for evaluator in _started([mine]):
-                evaluator.close()
+            mine = self._free_evaluator()
+            is_usable = True
+            try:
+                yield mine
+            except SandboxUnavailable:
+                # It was ended, or could not be started again.
+                is_usable = False
+                raise
+            finally:
+                self._give_back(mine, is_usable)
         finally:
-            with self._lock:
-                self._in_use -= 1
+            with self._changed:
+                self._wanted -= 1
 
-    def _evaluator_starting(self) -> Future[EvaluatorProcess]:
-        evaluator = self._starting.submit(EvaluatorProcess, self.layers)
-        with self._lock:
-            self._all_evaluators.append(evaluator)
-        return evaluator
+    def _free_evaluator(self) -> EvaluatorProcess:
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise SandboxUnavailable("The pool was closed.")
+                if self._idle_evaluators:
+                    free = self._idle_evaluators.pop()
+                    break
+                if len(self._all_evaluators) < self._wanted:
+                    self._start_evaluator()
+                else:
+                    self._changed.wait()
+        if isinstance(free, BaseException):
+            raise free
+        return free
+
+    def _give_back(self, mine: EvaluatorProcess, is_usable: bool) -> None:
+        with self._changed:
+            if is_usable and not mine.is_killed:
+                self._idle_evaluators.append(mine)
+                self._changed.notify()
+                return
+            self._all_evaluators = [
+                one for one in self._all_evaluators if mine not in _started([one])
+            ]
+            self._changed.notify_all()
+        mine.close()
+
+    def _start_evaluator(self) -> None:
+        future = self._starting.submit(EvaluatorProcess, self.layers)
+        self._all_evaluators.append(future)
+        future.add_done_callback(self._evaluator_started)
+
+    def _evaluator_started(self, future: Future[EvaluatorProcess]) -> None:
+        with self._changed:
+            failure = future.exception()
+            if failure is not None:
+                self._all_evaluators.remove(future)
+            self._idle_evaluators.append(failure or future.result())
+            self._changed.notify()
 
     def _fork(self, improver: str) -> Child:
         preload = tuple(name for name in IMPROVER_MODULES if name in improver)
-        zygote = self._zygote_starting(preload).result()
-        try:
-            return zygote.fork(*child_limits())
-        except SandboxUnavailable:
-            # Once may be the machine's doing.
-            self._discard(preload, zygote)
-            return self._zygote_starting(preload).result().fork(*child_limits())
+        for start in range(1, MAX_STARTS):
+            starting = self._zygote_starting(preload)
+            try:
+                return starting.result().fork(*child_limits())
+            except SandboxUnavailable as error:
+                self._discard(preload, starting)
+                # Once may be the machine's doing however it ended; one that cannot start never
+                # will, unless it was killed.
+                is_over = start > 1 or starting.exception() is not None
+                if is_over and not isinstance(error, ProcessLost):
+                    raise
+        return self._zygote_starting(preload).result().fork(*child_limits())
 
-    def _discard(self, preload: tuple[str, ...], zygote: Zygote) -> None:
+    def _discard(self, preload: tuple[str, ...], zygote: Future[Zygote]) -> None:
         with self._lock:
-            current = self._zygotes.get(preload)
-            if current is None or zygote not in _started([current]):
+            if self._zygotes.get(preload) is not zygote:
                 return
             del self._zygotes[preload]
-        zygote.close()
+        for started in _started([zygote]):
+            started.close()
 
     def _zygote_starting(self, preload: tuple[str, ...]) -> Future[Zygote]:
         with self._lock:
             if preload not in self._zygotes:
-                fences = (files("selftaught") / "fences.py").read_text(encoding="utf-8")
                 self._zygotes[preload] = self._starting.submit(
-                    Zygote, self.layers, IMPROVER_MODULES, {"helpers": fences}, preload
+                    improver_zygote, self.layers, preload
                 )
             return self._zygotes[preload]
 

@@ -10,12 +10,18 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from selftaught.errors import ClusterUnavailable
+from selftaught.errors import (
+    ClusterUnavailable,
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+)
 from selftaught.events import (
     JOB_LOST,
     Attempted,
@@ -28,15 +34,22 @@ from selftaught.events import (
     evaluation_key,
 )
 from selftaught.language_model import Answer, Request
-from selftaught.pool import AheadPool, Attempt, ImproveJob, NodeLost, Pool, ScoreJob, Underway
+from selftaught.pool import (
+    MAX_STARTS,
+    AheadPool,
+    Attempt,
+    ImproveJob,
+    NodeLost,
+    Pool,
+    ScoreJob,
+    Underway,
+)
+from selftaught.pools.duplicates import Duplicates
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.utility import Outcome, Returned, Scored, kind, number
-
-# After so many nodes in a row that were lost with it, a job is more likely the reason than not.
-MAX_LOSSES = 4
 
 
 class _Running(msgspec.Struct, eq=False):
@@ -59,7 +72,8 @@ class RecordedPool:
         check: raises where the run is told to stop or its time is over; asked before every job,
             and before every request of an improver that is served.
         speculate: score the programs in answers before they are asked for, where the pool can.
-        begin_again: told of the key of an improve job that is run anew since its node was lost.
+        begin_again: told of the key of an improve job that is run anew, since its node or its
+            process was lost.
     """
 
     def __init__(
@@ -81,8 +95,12 @@ class RecordedPool:
         self._check = check
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
+        self._duplicates = Duplicates(journal)
         self.scored = 0
         self.reused = 0
+        # Scores that are those of another program with the same code.
+        self.deduplicated = 0
+        # Improve jobs that were run anew.
         self.begun_again = 0
 
     @property
@@ -104,9 +122,21 @@ class RecordedPool:
         return outcome
 
     def _recorded(self, job: ScoreJob) -> Outcome | None:
-        return self._journal.recorded_evaluation(
-            _task_of(job), job.split, job.repeat, job.solution.hash
+        """The recorded outcome of the program, or of one with the same code; the lock is held."""
+        found = self._journal.recorded_evaluation(
+            job.task.key, job.split, job.repeat, job.solution.hash
         )
+        if found is not None:
+            self._duplicates.add(job)
+            return found
+        if f"score {_key(job)}" in self._running:
+            return None
+        same = self._duplicates.score_of_one(job)
+        if same is None:
+            return None
+        self._journal.record(same, texts=(job.solution.source,))
+        self.deduplicated += 1
+        return same.outcome
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
@@ -147,7 +177,7 @@ class RecordedPool:
     def _record(self, job: ScoreJob, outcome: Outcome, seconds: float) -> None:
         self._journal.record(
             Evaluated(
-                task=_task_of(job),
+                task=job.task.key,
                 solution=job.solution.hash,
                 split=job.split,
                 repeat=job.repeat,
@@ -156,6 +186,8 @@ class RecordedPool:
             ),
             texts=(job.solution.source,),
         )
+        with self._lock:
+            self._duplicates.add(job)
 
     @property
     def speculated(self) -> Speculated:
@@ -229,7 +261,7 @@ class RecordedPool:
             ("utility_calls", account.refused_utility_calls),
         ):
             if times:
-                self._journal.record(BudgetRefused(job=job.key, limit=limit, times=times))
+                self._journal.record_up_to(BudgetRefused(job=job.key, limit=limit, times=times), 1)
         returned = outcome.source if isinstance(outcome, Returned) else None
         self._journal.record(
             Improved(
@@ -249,25 +281,25 @@ class RecordedPool:
         return outcome
 
     def _improved(self, job: ImproveJob) -> Outcome:
-        """Run an improve job, anew where its node is lost: what it did costs a look-up then."""
-        losses = 0
+        """Run an improve job, anew where the machine failed it: what it did costs a look-up then.
+
+        Whatever it had asked for is answered by now, or it could not have ended.
+        """
+        starts = 0
         while True:
+            starts += 1
             guesses = self._guesses(job)
             try:
                 return self._pool.improve(self._observed(job, guesses))
-            except NodeLost as lost:
-                losses += 1
-                if losses == MAX_LOSSES:
-                    raise ClusterUnavailable(
-                        f"The improver of {job.key} was lost with its node {losses} times, the "
-                        f"last time since {lost}. `selftaught resume` goes on."
-                    ) from lost
+            except (NodeLost, ProcessLost) as lost:
+                if starts == MAX_STARTS:
+                    raise _too_often(job.key, lost) from lost
                 self._journal.record(
                     Paused(what=JOB_LOST, detail=f"{job.key} is run anew, since {lost}")
                 )
                 with self._lock:
                     self.begun_again += 1
-                job.account.begin_again()
+                job.account.restart()
                 self._begin_again(job.key)
             finally:
                 if guesses is not None:
@@ -287,7 +319,7 @@ class RecordedPool:
         def is_known(score: ScoreJob) -> bool:
             with self._lock:
                 running = f"score {_key(score)}" in self._running
-            return running or self._recorded(score) is not None
+                return running or self._recorded(score) is not None
 
         def begin(guess: Guess) -> None:
             self._ahead_threads.submit(self._score_ahead, guess)
@@ -297,6 +329,7 @@ class RecordedPool:
     def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
         calls = itertools.count(1)
+        tried: Counter[Attempt] = Counter()
 
         def utility(solution: Solution) -> Outcome:
             self._check()
@@ -328,7 +361,9 @@ class RecordedPool:
             return answer
 
         def on_attempt(attempt: Attempt) -> None:
-            self._journal.record(Attempted(job=job.key, what=attempt.what, detail=attempt.detail))
+            tried[attempt] += 1
+            event = Attempted(job=job.key, what=attempt.what, detail=attempt.detail)
+            self._journal.record_up_to(event, tried[attempt])
             job.on_attempt(attempt)
 
         return msgspec.structs.replace(
@@ -336,12 +371,17 @@ class RecordedPool:
         )
 
 
-def _task_of(job: ScoreJob) -> str:
-    return f"{job.task.name}@{job.task.digest}"
+def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
+    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {lost}."
+    if isinstance(lost, NodeLost):
+        return ClusterUnavailable(f"{told} `selftaught resume` goes on.")
+    return SandboxUnavailable(
+        f"{told} Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+    )
 
 
 def _key(job: ScoreJob) -> str:
-    return evaluation_key(_task_of(job), job.split, job.repeat, job.solution.hash)
+    return evaluation_key(job.task.key, job.split, job.repeat, job.solution.hash)
 
 
 def _without_secrets(outcome: Outcome) -> Outcome:

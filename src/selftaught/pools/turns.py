@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from selftaught.errors import SandboxUnavailable, SolutionError
+from selftaught.errors import ProcessLost, SandboxUnavailable, SolutionError
 from selftaught.pool import IMPROVER_LIMITS, Attempt
 from selftaught.pools.session import RequestRefused, Session
 from selftaught.sandbox.candidate import LOAD_CPU_S, LOAD_WALL_S, claimed_failure, ended
@@ -41,6 +41,7 @@ class Turns(Protocol):
 
         Raises:
             NodeLost: the machine that it ran on is gone.
+            ProcessLost: its process was killed from outside.
         """
         ...
 
@@ -91,6 +92,8 @@ class SandboxedTurns:
             self._is_closed = True
             try:
                 return ended(self._child.close(), error)
+            except ProcessLost:
+                raise
             except SandboxUnavailable as gone:
                 return Failed(reason=str(gone))
         return reply

@@ -198,7 +198,7 @@ def _curves(run: Run, store: Store, tables: dict[str, Table]) -> Section:
 def _improve_curves(run: Run, store: Store) -> list[Figure]:
     config = run.config
     task = Task.load(config.tasks[0])
-    key = evaluation_key(f"{task.name}@{task.digest}", "val", 0, task.initial.hash)
+    key = evaluation_key(task.key, "val", 0, task.initial.hash)
     event = store.find(run.id, "evaluated", key)
     start = getattr(event, "outcome", None)
     if not isinstance(start, Scored):

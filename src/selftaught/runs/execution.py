@@ -15,7 +15,6 @@ from selftaught.events import (
     MetaEvaluated,
     Paused,
     RunEnded,
-    RunResumed,
     RunStarted,
     Speculated,
 )
@@ -40,6 +39,8 @@ from selftaught.runs.result import Run, Watch
 from selftaught.store.event_store import Store
 from selftaught.store.journal import Journal
 from selftaught.task import Task
+
+_OF_PROGRAM = "program/"
 
 
 class Execution:
@@ -108,15 +109,17 @@ class Execution:
         config = self.config
         result = Run(id=journal.run, config=config)
         self._journal = journal
-        self.account.record(journal.tokens, journal.dollars)
         if isinstance(self.model, BanditModel):
             for event in journal.events(OBSERVED):
                 self.model.observe(event)
             self._observe = self.model.observe
         if journal.recorded:
-            journal.record(RunResumed(recorded=journal.recorded))
+            result.resumed = journal.record_resumed()
+            self.seen_attempts |= _attempts_of_programs(journal)
         else:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))
+        # With what calls may have cost that were under way when the run ended.
+        self.account.record(journal.tokens, journal.dollars)
         self.watch.on_started(journal.run, config)
         recorded: RecordedPool | None = None
         broker = Broker(
@@ -148,10 +151,12 @@ class Execution:
         result.spent = {
             "live_calls": broker.live_calls,
             "replayed_calls": broker.replayed_calls,
+            "repeated_calls": journal.repeated,
             "calls_from_cache": broker.calls_by_source["cache"],
             "calls_from_recording": broker.calls_by_source["replay"],
             "scored": recorded.scored if recorded else 0,
             "reused_scores": recorded.reused if recorded else 0,
+            "deduplicated_scores": recorded.deduplicated if recorded else 0,
             "jobs_begun_again": self._scored_anew + (recorded.begun_again if recorded else 0),
             **_spent_ahead(recorded),
             "tokens": self.account.tokens,
@@ -208,10 +213,12 @@ class Execution:
         )
 
     def _check(self) -> None:
-        """Raise where the run is told to stop, or its time is over."""
+        """Raise where the run is told to stop, its time is over, or its store is nearly full."""
         if self.stop.is_set():
             raise Interrupted("The run was told to stop.")
         self.account.check_time()
+        if self._journal is not None:
+            self._journal.require_room()
 
     def on_event(self, event: AnyEvent) -> None:
         """Tell who wants to know of an event that has been recorded."""
@@ -233,7 +240,7 @@ class Execution:
         if (program, attempt.what) not in self.seen_attempts:
             self.seen_attempts.add((program, attempt.what))
             journal.record(
-                Attempted(job=f"program/{program}", what=attempt.what, detail=attempt.detail)
+                Attempted(job=f"{_OF_PROGRAM}{program}", what=attempt.what, detail=attempt.detail)
             )
 
 
@@ -242,6 +249,15 @@ def _prepare(model: LanguageModel) -> None:
     prepare = getattr(model, "prepare", None)
     if prepare is not None:
         threading.Thread(target=prepare, name="prepare", daemon=True).start()
+
+
+def _attempts_of_programs(journal: Journal) -> set[tuple[str, str]]:
+    """What candidates were seen to try before; one that was being scored is scored again."""
+    return {
+        (event.job.removeprefix(_OF_PROGRAM), event.what)
+        for event in journal.events(("attempted",))
+        if isinstance(event, Attempted) and event.job.startswith(_OF_PROGRAM)
+    }
 
 
 def _end(journal: Journal, recorded: RecordedPool | None, status: str, reason: str) -> None:

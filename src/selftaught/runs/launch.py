@@ -138,6 +138,7 @@ def resume(
     pacing: Mapping[str, int | float] | None = None,
     pool: str | None = None,
     limits: RunLimits | None = None,
+    base_url: str | None = None,
 ) -> Run:
     """Go on with a run that ended early: the same computation, with what is recorded looked up.
 
@@ -150,6 +151,7 @@ def resume(
             such as `concurrency` and `patience_s`.
         pool: where jobs run from now on, as after `--pool`; as before where left out.
         limits: of what is spent from now on and was before; the run's own where left out.
+        base_url: where the same model is served now; the run's own where left out.
 
     Raises:
         StoreError: no such run.
@@ -157,9 +159,11 @@ def resume(
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
     environment = os.environ if environment is None else environment
-    _remember_secrets(environment, None, store)
+    _remember_secrets(environment, base_url, store)
     with open_store(store, writable=True, must_exist=True) as opened:
         run_id = opened.resolve(run_id)
+        # Before anything is read: what is read must be all that there will be.
+        opened.take(run_id)
         config = config_of(opened, run_id)
         settings = msgspec.structs.replace(config.model_settings, **(pacing or {}))
         config = msgspec.structs.replace(config, model_settings=settings)
@@ -171,7 +175,11 @@ def resume(
         if limits is not None:
             config = msgspec.structs.replace(config, limits=limits)
         check_digests(config, run_id)
-        address = _address(run_id, config, environment) if model is None else None
+        address = base_url
+        if base_url is not None:
+            config = msgspec.structs.replace(config, base_url=without_credentials(base_url))
+        elif model is None:
+            address = _address(run_id, config, environment)
         config, replay = with_replay(config, opened)
         execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
         cache = execution.cache(opened)

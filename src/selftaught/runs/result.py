@@ -11,7 +11,7 @@ import selftaught.transfer as transfers
 from selftaught.audit.study import Audit
 from selftaught.budget import Spent
 from selftaught.errors import SelftaughtError
-from selftaught.events import AnyEvent
+from selftaught.events import AnyEvent, RunResumed
 from selftaught.runs.config import RunConfig
 from selftaught.solution import Solution
 from selftaught.utility import Scored
@@ -32,6 +32,7 @@ class Run(msgspec.Struct, kw_only=True):
         comparison: of `compare`, over the seeds that are complete; None for fewer than two.
         audit: of `audit`.
         reason: why it ended early.
+        resumed: what was recorded when it was last gone on with; None where it never was.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Run(msgspec.Struct, kw_only=True):
     comparison: comparing.Comparison | None = None
     audit: Audit | None = None
     spent: dict[str, float] = {}
+    resumed: RunResumed | None = None
 
     @property
     def best(self) -> Solution:

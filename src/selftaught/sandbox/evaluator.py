@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable
+from selftaught.errors import ProcessLost, SandboxUnavailable
 from selftaught.pool import Attempt
 from selftaught.sandbox.candidate import SandboxedCandidate, printable
 from selftaught.sandbox.compiled_candidate import CompiledCandidate
@@ -56,7 +56,7 @@ class Evaluator:
             outcome = self._score(request, file, attempts)
         except SandboxUnavailable as error:
             # No defect of the task: the host starts this process anew, and tries once more.
-            return {"broken": printable(str(error))}
+            return {"broken": printable(str(error)), "lost": isinstance(error, ProcessLost)}
         except Exception as error:  # noqa: BLE001 - a task's defect is told, and ends nothing here
             # A key of its own: no reason that a candidate makes up can pass for this.
             return {"defect": printable(f"{type(error).__name__}: {error}")}

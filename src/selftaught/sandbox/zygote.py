@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable
+from selftaught.errors import ProcessLost, SandboxUnavailable
 from selftaught.pool import Attempt
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
@@ -33,6 +33,7 @@ START_TIMEOUT_S = 30.0
 SEND_S = 20.0
 _REPLY_BYTES = 1 << 16
 _CORES = os.cpu_count() or 1
+_SILENT = "it did not answer"
 
 # What the zygote's own interpreter needs, and nothing of the host's: no key, no home, no path.
 _ENVIRONMENT = {
@@ -225,6 +226,7 @@ class Zygote:
 
     Raises:
         SandboxUnavailable: a layer could not be set up; says which and what the kernel said.
+        ProcessLost: it was killed from outside.
     """
 
     def __init__(
@@ -239,6 +241,8 @@ class Zygote:
         self.grant = grant
         tools = grant.toolchain.mounted if grant.toolchain else ()
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
+        self._how = ""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -266,21 +270,30 @@ class Zygote:
             "preload": modules if preload is None else preload,
             "modules": guest_modules or {},
         }
-        self._control.send(json.dumps(config).encode())
-        self._await_ready()
+        self._await_ready(json.dumps(config).encode())
 
-    def _await_ready(self) -> None:
-        try:
+    def _await_ready(self, config: bytes) -> None:
+        packet = b""
+        # One that was killed breaks the connection off; one that hangs runs into its time limit.
+        with contextlib.suppress(OSError):
+            self._control.send(config)
             packet = self._control.recv(_REPLY_BYTES)
-        except TimeoutError:
-            packet = b""
         reply = json.loads(packet) if packet else {}
         if "ready" not in reply:
-            reason = reply.get("error") or self._how_it_ended()
+            gone = self._ended(" could not start", str(reply.get("error", "")))
             self.close()
-            raise SandboxUnavailable(f"The sandbox could not start: {reason}.")
+            raise gone
         self.tells = bool(reply["tells"])
         self._control.settimeout(None)
+
+    def _ended(self, what: str = "'s zygote ended", reason: str = "") -> SandboxUnavailable:
+        """What to raise of a zygote that is gone; nothing in it can send it SIGKILL."""
+        with self._ending:
+            # Whoever comes second finds nothing left to read.
+            self._how = reason or self._how or self._how_it_ended()
+            is_lost = self._process.returncode == -signal.SIGKILL and self._how != _SILENT
+        kind = ProcessLost if is_lost else SandboxUnavailable
+        return kind(f"The sandbox{what}: {self._how}.")
 
     def _how_it_ended(self) -> str:
         """The exit code of a zygote that does not answer, and the end of what it said."""
@@ -289,7 +302,7 @@ class Zygote:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            return "it did not answer"
+            return _SILENT
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
         said = self._process.stderr.read(_REPLY_BYTES) or b""
@@ -314,11 +327,12 @@ class Zygote:
             "threads": THREADS,
         }
         packet, descriptors = b"", list[int]()
-        with self._lock, contextlib.suppress(ConnectionError):
+        # Another thread may have found it ended, and closed it.
+        with self._lock, contextlib.suppress(OSError):
             self._control.send(json.dumps(command).encode())
             packet, descriptors, _, _ = socket.recv_fds(self._control, _REPLY_BYTES, 2)
         if len(descriptors) != 2:
-            raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
+            raise self._ended()
         connection = socket.socket(fileno=descriptors[0])
         try:
             return Child(self, json.loads(packet)["pid"], connection, descriptors[1])
@@ -338,7 +352,7 @@ class Zygote:
             self._control.send(json.dumps({"op": "reap", "pid": pid}).encode())
             packet = self._control.recv(_REPLY_BYTES)
         if not packet:
-            raise SandboxUnavailable(f"The sandbox's zygote ended: {self._how_it_ended()}.")
+            raise self._ended()
         return int(json.loads(packet)["status"])
 
     def close(self) -> None:
@@ -349,8 +363,10 @@ class Zygote:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
+        with self._ending:
+            self._how = self._how or how_ended(self._process.returncode)
+            if self._process.stderr:
+                self._process.stderr.close()
 
 
 def how_ended(exit_code: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selftaught.errors import StoreError
 from selftaught.store.migrations import MIGRATIONS, migrate, schema_version
+from selftaught.store.room import FULL_BYTES, free_bytes
 
 BUSY_TIMEOUT_S = 5.0
 # Between checkpoints nothing waits for the disk. 4,000 pages are 16 MB of log.
@@ -17,12 +18,13 @@ CHECKPOINT_PAGES = 4000
 _SENTENCES = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database: name another file with --store.",
     sqlite3.SQLITE_CORRUPT: "is damaged ({error}): go back to a copy, or save what can still be "
-    "read with the sqlite3 shell's .recover.",
+    "read with `selftaught store repair`.",
     sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable, or name "
     "another file with --store.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file, of the files "
     "-wal and -shm beside it, and of their folder.",
-    sqlite3.SQLITE_FULL: "cannot grow, since the disk is full: make room, then resume the run.",
+    sqlite3.SQLITE_FULL: "cannot grow, since the disk is full ({free} free); what was recorded is "
+    "kept. Make room, then `selftaught resume` goes on.",
     sqlite3.SQLITE_IOERR: "cannot be read or written, since the disk failed ({error}): look at "
     "the disk, or name a file on another one with --store.",
     sqlite3.SQLITE_BUSY: "is held by another program, such as a sqlite3 shell in a transaction: "
@@ -38,12 +40,17 @@ def explained(name: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
+        free = free_bytes(os.path.realpath(name))
+        if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and (free or 0) < FULL_BYTES:
+            # A limit on the size of a file, or a quota, is an error of the disk to SQLite.
+            code = sqlite3.SQLITE_FULL if free is not None else code
         sentence = (
             "cannot be read or written ({error})."
             if code is None
             else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
         )
-        raise StoreError(f"The store {name!r} {sentence.format(error=error)}") from error
+        told = "some bytes" if free is None else f"{free:,} bytes"
+        raise StoreError(f"The store {name!r} {sentence.format(error=error, free=told)}") from error
 
 
 def _connect(real: str, query: str) -> sqlite3.Connection:
@@ -72,6 +79,7 @@ def connect_reader(name: str, real: str) -> sqlite3.Connection:
             "another file with --store."
         )
     _refuse_folder(name, real)
+    _keep_log(name, real)
     query = "mode=ro"
     may_make_log = os.access(os.path.dirname(real), os.W_OK, effective_ids=True)
     if not may_make_log and not os.path.exists(real + "-wal"):
@@ -105,6 +113,7 @@ def connect_writer(name: str, real: str, now: float) -> sqlite3.Connection:
         StoreError: it cannot be written, or is no store of this version or an earlier one.
     """
     _refuse_folder(name, real)
+    _keep_log(name, real)
     if os.path.exists(real) and not os.access(real, os.W_OK, effective_ids=True):
         # SQLite would open it all the same, for reading.
         raise StoreError(f"The store {name!r} {_SENTENCES[sqlite3.SQLITE_READONLY]}")
@@ -133,6 +142,20 @@ def connect_writer(name: str, real: str, now: float) -> sqlite3.Connection:
 def _refuse_folder(name: str, real: str) -> None:
     if os.path.isdir(real):
         raise StoreError(f"{name!r} is a folder: name a file with --store.")
+
+
+def _keep_log(name: str, real: str) -> None:
+    """Raise StoreError where SQLite would take the log of an empty file away, with all it holds."""
+    log = real + "-wal"
+    if os.path.exists(log) and os.path.getsize(log) and not _size(real):
+        raise StoreError(
+            f"The store {name!r} is empty or gone, and its log {log!r} is not: `selftaught store "
+            "repair` saves what can still be read."
+        )
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _check_version(connection: sqlite3.Connection, name: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -40,6 +41,29 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     events: int
 
 
+class Adding(Protocol):
+    """Enters runs that were recorded elsewhere, with their times and numbers; see `Store.adding`.
+
+    Nothing is redacted here: whoever adds what this program did not record itself looks first.
+    """
+
+    def free_id(self, run: str) -> str:
+        """Return an id, or the next free one of its day where a run has it."""
+        ...
+
+    def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
+        """Enter a run; `config` is JSON."""
+        ...
+
+    def add_event(self, run: str, seq: int, at: float, event: AnyEvent) -> None:
+        """Enter an event, whose number must be the next one of its run."""
+        ...
+
+    def add_text(self, text: str) -> None:
+        """Enter a text, unless it is there."""
+        ...
+
+
 class Store(Protocol):
     """Keeps runs, events and texts, and never changes one. A context manager, which closes it.
 
@@ -70,6 +94,14 @@ class Store(Protocol):
         """
         ...
 
+    def take(self, run: str) -> None:
+        """Become the writer of a run; until then another process may add to it.
+
+        Raises:
+            StoreError: no such run, or another process is its writer.
+        """
+        ...
+
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
         ...
@@ -80,6 +112,10 @@ class Store(Protocol):
 
     def put_text(self, text: str) -> str:
         """Keep a text, once however often it is put, and return its hash."""
+        ...
+
+    def adding(self) -> AbstractContextManager[Adding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
         ...
 
     def text(self, text_hash: str) -> str:
@@ -112,6 +148,10 @@ class Store(Protocol):
         Raises:
             UsageError: no run, or more than one, is meant.
         """
+        ...
+
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow; None where that is not known on this machine."""
         ...
 
     def check(self) -> list[str]:

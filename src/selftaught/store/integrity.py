@@ -1,5 +1,6 @@
 """What `check` looks at: the file itself, the numbering, the events, the texts they refer to."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 
@@ -19,6 +20,8 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"SQLite's own check found: {finding}."
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"A row of {table!r} refers to a row of {parent!r} that does not exist."
+    for run, config in connection.execute("SELECT id, CAST(config AS BLOB) FROM runs"):
+        yield from config_problems(run, config)
     yield from _numbering(connection)
     hashes: set[str] = set()
     # As bytes: damage may have left something that is no UTF-8.
@@ -27,6 +30,16 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
         if bytes_hash(value) != name:
             yield f"The text {name!r} is not the text that was stored under this hash."
     yield from _events(connection, hashes)
+
+
+def config_problems(run: str, config: bytes | str) -> Iterator[str]:
+    """Yield what is wrong with the configuration of a run, which is what it is resumed by."""
+    try:
+        is_config = isinstance(json.loads(config), dict)
+    except (ValueError, RecursionError):
+        is_config = False
+    if not is_config:
+        yield f"The configuration of run {run!r} cannot be read."
 
 
 def _numbering(connection: sqlite3.Connection) -> Iterator[str]:

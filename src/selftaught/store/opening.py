@@ -8,6 +8,11 @@ from selftaught.store.event_store import Store
 _POSTGRES = ("postgresql://", "postgres://")
 
 
+def is_url(name: str) -> bool:
+    """Whether a store is named by the URL of a database, not by a path."""
+    return name.startswith(_POSTGRES)
+
+
 def open_store(name: str, *, writable: bool, must_exist: bool = False) -> Store:
     """Open a SQLite file by its path, or a Postgres database by its URL.
 
@@ -19,7 +24,7 @@ def open_store(name: str, *, writable: bool, must_exist: bool = False) -> Store:
     Raises:
         StoreError, UsageError: it cannot be opened, with the reason and what to do about it.
     """
-    if name.startswith(_POSTGRES):
+    if is_url(name):
         from selftaught.store.postgres import PostgresStore
 
         return PostgresStore.open(name, writable=writable)

@@ -13,6 +13,7 @@ from selftaught.errors import StoreError, UsageError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.damaged_postgres import find_rows
 from selftaught.store.event_store import (
     RunRow,
     closed_store,
@@ -24,15 +25,20 @@ from selftaught.store.event_store import (
     unknown_run,
     unknown_text,
 )
+from selftaught.store.postgres_adding import PostgresAdding, free_name
 from selftaught.store.postgres_check import problems
 from selftaught.store.postgres_schema import MIGRATIONS, migrate, schema_version
-from selftaught.store.record import decode_event, encode_config, encode_event, printable
+from selftaught.store.record import decode_event, encode_config, encode_event, without_nul
+from selftaught.store.salvage import Findings
 
 if TYPE_CHECKING:
     import psycopg
 
 BATCH = 500
 _CONNECT_S = 15
+# How long to wait for a run whose last writer may have died just now, and how often to look.
+_TAKE_S = 3.0
+_LOOK_AGAIN_S = 0.05
 # Together with the hash of a run's id: the lock of that run, among all users of the database.
 _LOCK_SPACE = 0x53544F50
 _PUT_TEXT = "INSERT INTO texts (hash, text) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
@@ -130,18 +136,29 @@ class PostgresStore:
         now = self._clock()
         day = time.strftime("r-%Y%m%d-", time.gmtime(now))
         with self._transaction() as connection:
-            # Two hosts that start a run at once must not count to the same number.
-            connection.execute("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
-            row = connection.execute(
-                "SELECT count(*) FROM runs WHERE starts_with(id, %s)", (day,)
-            ).fetchone()
-            assert row is not None
-            run = f"{day}{row[0] + 1:03d}"
+            run = free_name(connection, day)
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (%s, %s, %s, %s)",
-                (run, now, column_text(redacted(command)), encoded),
+                (run, now, without_nul(redacted(command)), encoded),
             )
         return run
+
+    def take(self, run: str) -> None:
+        """Become the writer of a run; see `Store.take`.
+
+        Waits a little where another process is: the server notices the end of one in its own time.
+        """
+        if not self._writable:
+            raise read_only_store(self.path)
+        self.events(run)
+        deadline = time.monotonic() + _TAKE_S
+        while True:
+            with self._reading() as connection:
+                if self._takes(connection, run):
+                    return
+            if time.monotonic() >= deadline:
+                raise self._written_by_another(run)
+            time.sleep(_LOOK_AGAIN_S)
 
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
@@ -154,11 +171,12 @@ class PostgresStore:
         with self._transaction() as connection:
             known = connection.execute(
                 "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = %s",
-                (column_text(run),),
+                (without_nul(run),),
             ).fetchone()
             if known is None:
                 raise unknown_run(run, self.path)
-            self._take(connection, run)
+            if not self._takes(connection, run):
+                raise self._written_by_another(run)
             seq: int = (known[0] or 0) + 1
             # In one order everywhere: two writers that share texts never wait for each other.
             for row in sorted(rows):
@@ -166,7 +184,7 @@ class PostgresStore:
             connection.execute(
                 "INSERT INTO events (run, seq, at, kind, key, body) "
                 "VALUES (%s, %s, %s, %s, %s, %s)",
-                (run, seq, self._clock(), kind_of(event), column_text(key), body),
+                (run, seq, self._clock(), kind_of(event), without_nul(key), body),
             )
         return seq
 
@@ -177,11 +195,19 @@ class PostgresStore:
             connection.execute(_PUT_TEXT, (name, _bytes(text)))
         return name
 
+    @contextmanager
+    def adding(self) -> Iterator[PostgresAdding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        with self._transaction() as connection:
+            adding = PostgresAdding(connection)
+            yield adding
+            adding.flush()
+
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
         with self._reading() as connection:
             row = connection.execute(
-                "SELECT text FROM texts WHERE hash = %s", (column_text(text_hash),)
+                "SELECT text FROM texts WHERE hash = %s", (without_nul(text_hash),)
             ).fetchone()
         if row is None:
             raise unknown_text(text_hash, self.path)
@@ -193,7 +219,7 @@ class PostgresStore:
             row = connection.execute(
                 "SELECT seq, body::text FROM events WHERE run = %s AND kind = %s AND "
                 "md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1",
-                (run, kind, column_text(key), column_text(key)),
+                (run, kind, without_nul(key), without_nul(key)),
             ).fetchone()
         return None if row is None else decode_event(row[1], run, row[0])
 
@@ -202,7 +228,7 @@ class PostgresStore:
     ) -> Iterator[tuple[int, float, AnyEvent]]:
         """Iterate over the events of a run, in order, with their numbers and times, in batches."""
         with self._reading() as connection:
-            known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (column_text(run),))
+            known = connection.execute("SELECT 1 FROM runs WHERE id = %s", (without_nul(run),))
             if known.fetchone() is None:
                 raise unknown_run(run, self.path)
         return self._in_batches(run, kinds, after)
@@ -219,11 +245,20 @@ class PostgresStore:
             ids = [r[0] for r in connection.execute("SELECT id FROM runs ORDER BY number DESC")]
         return meant_run(run_prefix, ids, self.path)
 
+    def free_bytes(self) -> int | None:
+        """Not known: the disk is the server's."""
+        return None
+
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences."""
         with self._reading() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return list(problems(connection))
+
+    def find_rows(self, findings: Findings) -> None:
+        """Take up what the server still gives of a damaged store."""
+        with self._reading() as connection:
+            find_rows(connection, findings)
 
     def close(self) -> None:
         """Let go of the database and of the runs taken; a second call does nothing."""
@@ -251,20 +286,24 @@ class PostgresStore:
     ) -> None:
         self.close()
 
-    def _take(self, connection: "psycopg.Connection[Any]", run: str) -> None:
+    def _takes(self, connection: "psycopg.Connection[Any]", run: str) -> bool:
         """Become the run's writer, which the server remembers for as long as we are connected."""
         if run in self._taken:
-            return
+            return True
         lock = int.from_bytes(text_hash(run).encode()[:4]) >> 1
         row = connection.execute(
             "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, lock)
         ).fetchone()
         if row is None or not row[0]:
-            raise StoreError(
-                f"Run {run} in {self.path!r} is being written by another process: wait until that "
-                "has ended, or end it."
-            )
+            return False
         self._taken.add(run)
+        return True
+
+    def _written_by_another(self, run: str) -> StoreError:
+        return StoreError(
+            f"Run {run} in {self.path!r} is being written by another process: wait until that "
+            "has ended, or end it."
+        )
 
     def _in_batches(
         self, run: str, kinds: Collection[str] | None, after: int
@@ -294,6 +333,11 @@ class PostgresStore:
                 raise closed_store(self.path)
             try:
                 yield self._connection
+            except psycopg.errors.DiskFull as error:
+                raise StoreError(
+                    f"The store {self.path!r} cannot grow, since the disk of its server is full; "
+                    "what was recorded is kept. Make room there, then `selftaught resume` goes on."
+                ) from error
             except psycopg.OperationalError as error:
                 raise StoreError(
                     f"The store {self.path!r} is gone ({_said(error)}): when the server is back, "
@@ -318,11 +362,6 @@ def shown_url(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
-
-
-def column_text(text: str) -> str:
-    """A text as a column takes it: lone surrogates and NUL, which Postgres has not, written out."""
-    return printable(text).replace("\0", "\\u0000")
 
 
 def _bytes(text: str) -> bytes:

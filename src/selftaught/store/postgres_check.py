@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
+from selftaught.store.integrity import config_problems
 from selftaught.store.record import decode_event, referenced_texts
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
 
     The caller holds a transaction, so that all of it is seen as of one moment.
     """
+    for run, config in connection.execute("SELECT id, config FROM runs"):
+        yield from config_problems(run, config)
     query = "SELECT run, count(*), min(seq), max(seq) FROM events GROUP BY run ORDER BY run"
     for run, count, first, last in connection.execute(query):
         if first != 1 or last != count:

@@ -105,8 +105,17 @@ def printable(text: str) -> str:
 
 def text_to_column(text: str) -> str | bytes:
     """A text as the database takes it: redacted, and bytes where it holds lone surrogates."""
-    text = redacted(text)
+    return exact_column(redacted(text))
+
+
+def exact_column(text: str) -> str | bytes:
+    """The same for a text that was redacted where it was recorded."""
     return text.encode("utf-8", "surrogatepass") if _SURROGATE.search(text) else text
+
+
+def without_nul(text: str) -> str:
+    """A text as a Postgres column takes it: lone surrogates and NUL written out."""
+    return printable(text).replace("\0", "\\u0000")
 
 
 def text_from_column(value: str | bytes) -> str:

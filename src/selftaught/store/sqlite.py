@@ -12,6 +12,7 @@ from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
 from selftaught.redaction import redacted
+from selftaught.store.adding import SQLiteAdding, free_name
 from selftaught.store.connection import connect_reader, connect_writer, explained
 from selftaught.store.event_store import (
     RunRow,
@@ -33,6 +34,7 @@ from selftaught.store.record import (
     text_from_column,
     text_to_column,
 )
+from selftaught.store.room import free_bytes
 from selftaught.store.writer_lock import WriterLock
 
 BATCH = 500
@@ -67,6 +69,7 @@ class SQLiteStore:
         clock: Callable[[], float],
     ) -> None:
         self.path = path
+        self._real = os.path.realpath(path)
         self._connection: sqlite3.Connection | None = connection
         self._writer_lock = writer_lock
         self._clock = clock
@@ -109,15 +112,18 @@ class SQLiteStore:
         now = self._clock()
         day = time.strftime("r-%Y%m%d-", time.gmtime(now))
         with self._transaction() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM runs WHERE substr(id, 1, ?) = ?", (len(day), day)
-            ).fetchone()
-            run = f"{day}{count + 1:03d}"
+            run = free_name(connection, day)
             connection.execute(
                 "INSERT INTO runs (id, created_at, command, config) VALUES (?, ?, ?, ?)",
                 (run, now, printable(redacted(command)), encoded),
             )
         return run
+
+    def take(self, run: str) -> None:
+        """Become the writer of a run, which whoever opened the store for writing is already."""
+        if self._writer_lock is None:
+            raise read_only_store(self.path)
+        self.events(run)
 
     def append(self, run: str, event: AnyEvent) -> int:
         """Record an event and return its number in the run, from 1."""
@@ -148,6 +154,12 @@ class SQLiteStore:
         with self._transaction() as connection:
             connection.execute(_PUT_TEXT, (name, text_to_column(text)))
         return name
+
+    @contextmanager
+    def adding(self) -> Iterator[SQLiteAdding]:
+        """Take whole runs in from elsewhere: all that the block adds, or nothing."""
+        with self._transaction() as connection:
+            yield SQLiteAdding(connection)
 
     def text(self, text_hash: str) -> str:
         """Return the text of a hash, exactly as it was put."""
@@ -193,6 +205,10 @@ class SQLiteStore:
         with self._reading() as connection:
             ids = [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY rowid DESC")]
         return meant_run(run_prefix, ids, self.path)
+
+    def free_bytes(self) -> int | None:
+        """By how much the store may grow: what the disk, or a limit on files, leaves."""
+        return free_bytes(self._real)
 
     def check(self) -> list[str]:
         """Look the whole store over and return what is wrong with it, in sentences.

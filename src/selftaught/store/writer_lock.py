@@ -8,6 +8,7 @@ lock different files of the same name.
 import fcntl
 import os
 import weakref
+from contextlib import suppress
 
 from selftaught.errors import StoreError
 
@@ -45,8 +46,10 @@ class WriterLock:
                 f"The store {store_path!r} is being written by {holder}: wait until that has "
                 "ended, end it, or name another file with --store."
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        # Only told to whom it keeps out. A full disk has no room even for that.
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
         _held.add(self)
 

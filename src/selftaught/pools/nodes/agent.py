@@ -12,9 +12,9 @@ standard input ends. Exit codes: 0 when the run is over, 3 when the host or this
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,22 +24,24 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable, SelftaughtError, UsageError
+from selftaught.errors import ProcessLost, SandboxUnavailable, SelftaughtError, UsageError
 from selftaught.pool import Attempt, ScoreJob
+from selftaught.pools import early
 from selftaught.pools.machine import Machine
 from selftaught.pools.nodes import channel as channels
 from selftaught.pools.nodes.channel import Channel, ChannelError
 from selftaught.pools.nodes.invitation import AgentStart, Invitation
+from selftaught.pools.nodes.private_folder import private_folder
 from selftaught.pools.nodes.software import software
 from selftaught.pools.nodes.task_files import unpacked
 from selftaught.pools.turns import SandboxedTurns
 from selftaught.sandbox.guest import wire
-from selftaught.sandbox.layers import choose_layers
 from selftaught.solution import Solution
 from selftaught.task import Task
 from selftaught.utility import Failure, InvalidValue
 
 EXIT_REFUSED = 3
+EXIT_TERMINATED = 128 + signal.SIGTERM
 CONNECT_S = 60.0
 # From the moment that there is nobody to work for to the end, whatever still hangs.
 LAST_S = 15.0
@@ -203,6 +205,8 @@ def _as_data(attempts: list[Attempt]) -> list[list[str]]:
 
 
 def _kind_of(error: Exception) -> str:
+    if isinstance(error, ProcessLost):
+        return "lost"
     if isinstance(error, SandboxUnavailable):
         return "sandbox"
     if isinstance(error, wire.WireError):
@@ -243,11 +247,11 @@ def work(start: AgentStart, folder: Path) -> None:
 
 def _machine(channel: Channel, welcome: dict[str, Any]) -> Machine:
     try:
-        layers = choose_layers(bool(welcome["allow_weak_sandbox"]))
+        begun = early.take(bool(welcome["allow_weak_sandbox"]))
     except SandboxUnavailable as error:
         channel.send({"unable": str(error)})
         raise Refusal(str(error)) from error
-    return Machine(layers, allow_network=bool(welcome["allow_network"]))
+    return Machine(begun, allow_network=bool(welcome["allow_network"]))
 
 
 def join(invitation: Invitation) -> Channel:
@@ -309,9 +313,9 @@ def _end_with_starter(folder: Path) -> None:
 
 def main() -> int:
     """Read the instructions and work."""
-    # Files of tasks are trusted as the task is, and are nobody else's to read.
-    with tempfile.TemporaryDirectory(prefix="selftaught-agent-") as name:
-        folder = Path(name)
+    # As scancel ends it: in order, with what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_TERMINATED))
+    with private_folder() as folder:
         with os.fdopen(0, "rb", buffering=0, closefd=False) as source:
             line = source.readline()
         threading.Thread(target=_end_with_starter, args=[folder], daemon=True).start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable, SelftaughtError, TaskError, UsageError
+from selftaught.errors import ProcessLost, SandboxUnavailable, SelftaughtError, TaskError, UsageError
 from selftaught.pool import Attempt, NodeLost, ScoreJob
 from selftaught.pools.machine import Interruptible
 from selftaught.pools.nodes.agent import beat_until_closed
@@ -20,6 +20,7 @@ from selftaught.utility import Failed, Failure, InvalidValue, Outcome
 
 _CLOSED = "the pool was closed"
 _ERRORS: dict[str, type[Exception]] = {
+    "lost": ProcessLost,
     "sandbox": SandboxUnavailable,
     "task": TaskError,
     "usage": UsageError,
