@@ -8,7 +8,13 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import ProcessLost, SandboxUnavailable, SelftaughtError, TaskError, UsageError
+from selftaught.errors import (
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+    TaskError,
+    UsageError,
+)
 from selftaught.pool import Attempt, NodeLost, ScoreJob
 from selftaught.pools.machine import Interruptible
 from selftaught.pools.nodes.agent import beat_until_closed
