@@ -19,8 +19,8 @@ HEAD = """\
 This page is written by `docs/generate_cli.py` from the help texts; `make docs` writes it anew.
 
 Exit codes: 0 done, 1 failed with a sentence that says what to do, 2 usage, 3 a limit of the run was
-reached before the first result. `doctor`, `check-task` and `store check` exit with 1 where something
-does not hold.
+reached before the first result. `doctor`, `check-task` and `store check` exit with 1 where
+something does not hold.
 
 With `--json` one JSON document goes to standard output. Progress and errors go to standard error.
 """

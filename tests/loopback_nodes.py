@@ -14,11 +14,20 @@ import msgspec
 from selftaught.pools.cluster import ClusterPool, ClusterSettings
 from selftaught.pools.nodes.invitation import AgentStart, Invitation
 
+_AGENT = "import sys; from selftaught.pools.nodes.agent import main; sys.exit(main())"
+
 
 class LoopbackNodes:
-    """Implements `selftaught.pools.cluster.Starter`."""
+    """Implements `selftaught.pools.cluster.Starter`.
 
-    def __init__(self, count: int, slots: int = 1) -> None:
+    Args:
+        count: agents at the start.
+        slots: of each.
+        before: what an agent's process runs before it is one.
+    """
+
+    def __init__(self, count: int, slots: int = 1, before: str = "") -> None:
+        self.before = before
         self.count = count
         self.slots = slots
         self.invitation: Invitation | None = None
@@ -32,12 +41,12 @@ class LoopbackNodes:
         return self
 
     def add(self, **changes: Any) -> subprocess.Popen[bytes]:
-        """One more agent."""
+        """One more agent; changes are those of its invitation."""
         assert self.invitation is not None
         invitation = msgspec.structs.replace(self.invitation, **changes)
         name = f"node {len(self.agents) + 1}"
         agent = subprocess.Popen(
-            [sys.executable, "-m", "selftaught.pools.nodes.agent"],
+            [sys.executable, "-c", f"{self.before}\n{_AGENT}"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

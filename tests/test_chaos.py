@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos_run import Case, Driver, Whole, endpoint
+from chaos_run import CONCURRENCY, Case, Driver, Running, Whole, endpoint, result
+
+from selftaught.events import Audited
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,31 @@ def test_a_run_killed_while_it_waits_for_a_model_that_is_busy(
         case.killed(case.resume(death=_at("paused", 1, "after")))
         ended = case.resume().end()
         case.check(ended.document, whole(*SIGNIFICANT))
+
+
+@pytest.mark.parametrize("when", ["before", "within", "after"])
+def test_an_audit_killed_around_an_examination_ends_as_an_undisturbed_one(
+    when: str, driver: Driver, tmp_path: Path
+) -> None:
+    def audit(case: Case, **how: object) -> Running:
+        arguments = (
+            "audit", "--generations", "4", "--task", "./toy", "--slots", "2", "--json",
+                "--concurrency", str(CONCURRENCY),
+            "--model", "openai/x", "--base-url", case.server.url, "--store", case.store,
+        )  # fmt: skip
+        return driver.start(case.folder, *arguments, **how)
+
+    with endpoint() as server, endpoint() as other:
+        case, undisturbed = Case(driver, tmp_path, server), Case(driver, tmp_path / "2", other)
+        expected = audit(undisturbed).end().document
+        case.killed(audit(case, death=_at("audited", 1, when)))
+        case.killed(case.resume(death=_at("audited", 2, when)))
+        document = case.resume().end().document
+        case.check_requests()
+    assert document["audit"]
+    assert result(document) == result(expected)
+    examined = [one.program for one in case.events() if isinstance(one, Audited)]
+    assert len(set(examined)) == len(examined) >= 2
 
 
 def _at(kind: str, number: int, when: str) -> dict[str, object]:

@@ -14,12 +14,14 @@ import pytest
 from chaos_run import Case, Driver, Running, Whole, endpoint, until
 from process_tree import below, processes
 
-from selftaught.budget import Account, Budget
+from selftaught.budget import Account, Budget, RunAccount
 from selftaught.errors import SandboxUnavailable
 from selftaught.events import kind
 from selftaught.improver import ENTRY_POINT
 from selftaught.language_model import Answer, Request, Usage
 from selftaught.meta_utility import MetaUtility
+from selftaught.models.broker import Broker
+from selftaught.models.tariff import FREE_OF_CHARGE
 from selftaught.pool import MAX_STARTS, ScoreJob
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
@@ -83,7 +85,7 @@ def test_a_run_goes_on_whatever_is_killed_or_stopped_under_it(
         ended = running.end()
         if ended.code:
             # The same job was hit three times, which is told.
-            assert "give the run more memory, or fewer --slots" in ended.said
+            assert "ive the run more memory, or fewer --slots" in ended.said
             case.left_behind()
             ended = case.resume().end()
         case.check(ended.document, whole())
@@ -97,20 +99,29 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 
 
 class Frail:
-    """A pool of one slot whose processes are killed a number of times while they are at work."""
+    """A pool of one slot whose processes are killed a number of times while they are at work.
+
+    It is also the model, since the moment to kill an improver's is when it waits for an answer.
+    """
+
+    name, is_language_model = "frail", False
 
     def __init__(self, store: SQLiteStore, task: Task, kills: int) -> None:
         self.store, self.task = store, task
         self.run = store.new_run({}, "x")
         self.local = LocalPool(1)
-        self.pool = RecordedPool(self.local, Journal(store, self.run), lambda: None)
+        journal = Journal(store, self.run)
+        self.broker = Broker(self, journal, RunAccount(), lambda: None, FREE_OF_CHARGE)
+        self.pool = RecordedPool(
+            self.local, journal, lambda: None, begin_again=self.broker.begin_again
+        )
         self.job = ScoreJob(task=task, solution=task.initial, split="val")
         self.asked: list[Request] = []
         self._kills = kills
         self.account = Account(Budget(calls=3, responses=2, utility_calls=2))
 
     def score(self) -> Outcome:
-        evaluator = self.local._idle_evaluators[0].result()
+        evaluator = self.local.machine._all_evaluators[0].result()
         send = evaluator._frames.__class__.send
 
         def sending(frames: wire.Pipe, message: dict[str, Any]) -> None:
@@ -130,17 +141,17 @@ class Frail:
         )
         meta = MetaUtility(
             [self.task], repeats=1, budget=self.account.budget, pool=self.pool,
-            ask=lambda job, request, seed: self._answer(request), seed=0,
+            ask=self.broker, seed=0,
         )  # fmt: skip
         improver = Solution(source, ENTRY_POINT)
         job = meta.job_on_task(improver, self.task, "validation", 0, 0, self.account)
         return self.pool.improve(job)
 
-    def _answer(self, request: Request) -> Answer:
+    def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
         self.asked.append(request)
         if self._kills:
             self._kills -= 1
-            zygote = self.local._zygotes[()].result()
+            zygote = self.local.machine._zygotes[()].result()
             inside = below(zygote._process.pid)
             zygote._process.kill()
             zygote._process.wait()
@@ -194,7 +205,7 @@ def test_an_improver_whose_process_is_killed_begins_again_and_asks_nothing_twice
     assert [one.message for one in killed.asked] == ["one", "two"]
     assert (killed.account.calls, killed.account.utility_calls) == (2, 1)
     recorded = killed.recorded()
-    assert recorded.pop("paused") == 2
+    assert recorded.pop("paused") == killed.pool.begun_again == 2
     assert recorded == whole.recorded()
 
 
@@ -202,7 +213,7 @@ def test_a_machine_that_kills_an_improver_again_and_again_ends_the_run_with_a_se
     frail: Callable[[int], Frail],
 ) -> None:
     many = frail(MAX_STARTS)
-    with pytest.raises(SandboxUnavailable, match=r"3 times for one job: give the run more memory"):
+    with pytest.raises(SandboxUnavailable, match=r"was lost 3 times.*Give the run more memory"):
         many.improve(
             "return ''.join(language_model.prompt('e', str(n))[0] for n in range(3))",
         )
@@ -228,7 +239,7 @@ def test_a_process_that_is_killed_while_it_starts_is_started_again(
     try:
         job = ScoreJob(task=toy, solution=toy.initial, split="val")
         assert isinstance(pool.score(job), Scored)
-        child = pool._fork("")
+        child = pool.machine._fork("")
         child.close()
     finally:
         pool.close()

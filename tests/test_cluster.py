@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +18,14 @@ from conftest import write_toy
 from loopback_nodes import Events, LoopbackNodes, cluster
 from process_tree import below, processes
 
-from selftaught.errors import ClusterUnavailable, Interrupted, TaskError
+from selftaught.errors import ClusterUnavailable, Interrupted, ProcessLost, TaskError
 from selftaught.language_model import Answer, Request
 from selftaught.models.broker import Broker
-from selftaught.pool import AheadPool, NodeLost, ScoreJob
+from selftaught.pool import AheadPool, NodeLost, ScoreJob, run_all
 from selftaught.pools.cluster import ClusterPool, ClusterSettings
-from selftaught.pools.nodes import door
+from selftaught.pools.nodes import channel, door
 from selftaught.pools.nodes import software as software_of
+from selftaught.pools.nodes.private_folder import PREFIX
 from selftaught.runs import execution
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import start
@@ -31,10 +33,17 @@ from selftaught.runs.result import Run
 from selftaught.solution import Solution
 from selftaught.store.opening import open_store
 from selftaught.task import Task
-from selftaught.testing.pool_contract import improve_job
-from selftaught.utility import Outcome, Scored
+from selftaught.testing.pool_contract import adds, improve_job
+from selftaught.utility import Outcome, Returned, Scored, kind
 
-SLOW = "import time\ndef algorithm(x):\n    time.sleep(0.3)\n    return x + {}\n"
+SLOW = "import time\ndef algorithm(x):\n    time.sleep(0.2)\n    return x + {}\n"
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what agents leave behind, and nobody else."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -56,7 +65,7 @@ def test_what_a_lost_node_was_scoring_is_scored_elsewhere(toy: Task) -> None:
             ScoreJob(task=toy, solution=Solution(SLOW.format(n)), split="val") for n in range(4)
         ]
         scores = [threads.submit(pool.score, job) for job in jobs]
-        time.sleep(0.7)
+        time.sleep(0.5)
         nodes.kill(0)
         assert [value(score.result()) for score in scores] == [-7.0, -6.0, -5.0, -4.0]
         assert len(pool.nodes) == 1
@@ -146,11 +155,91 @@ def test_a_task_that_differs_there_is_refused(toy: Task, monkeypatch: pytest.Mon
             pool.score(ScoreJob(task=changed, solution=toy.initial, split="val"))
 
 
+WEAK = "from selftaught.sandbox import layers; layers.STRONG = ()"
+
+
+def test_a_node_without_a_sandbox_is_not_used() -> None:
+    with (
+        pytest.raises(ClusterUnavailable, match=r"node 1: This machine lacks the isolation"),
+        cluster(LoopbackNodes(1, before=WEAK)),
+    ):
+        pass
+
+
+def test_a_node_without_a_sandbox_is_used_where_that_is_allowed(toy: Task) -> None:
+    with cluster(LoopbackNodes(1, before=WEAK), allow_weak_sandbox=True) as pool:
+        assert value(pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))) == -4.0
+
+
+def test_one_good_node_is_enough(toy: Task) -> None:
+    nodes, events = LoopbackNodes(1), Events()
+    with cluster(nodes, events) as pool:
+        nodes.before = WEAK
+        assert nodes.add().wait(timeout=30) == 3
+        assert "lacks the isolation" in events.of("node_refused")[0]
+        assert value(pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))) == -4.0
+
+
+def test_a_node_that_hangs_is_given_up(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "SILENCE_S", 6.0)
+    nodes, events = LoopbackNodes(2), Events()
+    with cluster(nodes, events) as pool:
+        os.kill(nodes.agents[0].pid, signal.SIGSTOP)
+        jobs = [ScoreJob(task=toy, solution=Solution(adds(n)), split="val") for n in range(2)]
+        try:
+            scores = run_all([lambda job=job: value(pool.score(job)) for job in jobs])
+        finally:
+            os.kill(nodes.agents[0].pid, signal.SIGCONT)
+        assert scores == [-7.0, -6.0]
+        assert any("timed out" in detail for detail in events.of("node_lost"))
+
+
+def test_a_job_that_loses_every_node_ends_the_run(toy: Task) -> None:
+    nodes = LoopbackNodes(4)
+    with cluster(nodes) as pool:
+        job = ScoreJob(task=toy, solution=Solution(SLOW.format(0)), split="val")
+        score: Future[Outcome] = Future()
+
+        def work() -> None:
+            try:
+                score.set_result(pool.score(job))
+            except ClusterUnavailable as error:
+                score.set_exception(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not score.done():
+            time.sleep(0.3)
+            busy = [n.name for n in pool._remote() if n._asked]
+            for name in busy:
+                nodes.kill(int(name.split()[1]) - 1)
+        thread.join()
+        with pytest.raises(
+            ClusterUnavailable, match="was lost with the node that scored it 3 times"
+        ):
+            score.result()
+
+
+def test_the_bytes_of_an_improver_break_no_channel(toy: Task) -> None:
+    """Its frames are taken apart in the host, within bounds; one that is none ends it alone."""
+    with cluster(LoopbackNodes(1)) as pool:
+        deep = "[" * 90 + "]" * 90
+        bodies = {
+            f"import os, struct; b = b'{{\"ask\":{deep}}}'\nos.write(3, struct.pack('>II', len(b), 0) + b)\nreturn 'x'": "invalid_value",
+            "import os; os.write(3, b'\\xff' * 64)\nreturn 'x'": "invalid_value",
+            "import os; os._exit(3)": "failed",
+        }
+        for body, expected in bodies.items():
+            assert kind(pool.improve(improve_job(pool, toy, body))) == expected, body
+        assert value(pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))) == -4.0
+        assert len(pool.nodes) == 1
+
+
 def test_nothing_is_left_after_close(toy: Task) -> None:
     before = below(os.getpid())
     nodes = LoopbackNodes(2)
     with cluster(nodes) as pool, ThreadPoolExecutor(2) as threads:
-        busy = SLOW.replace("0.3", "100").format(1)
+        busy = SLOW.replace("0.2", "100").format(1)
         scores = [
             threads.submit(
                 pool.score, ScoreJob(task=toy, solution=Solution(busy + "#" * n), split="val")
@@ -162,7 +251,53 @@ def test_nothing_is_left_after_close(toy: Task) -> None:
         for score in scores:
             assert isinstance(score.exception(timeout=30), ClusterUnavailable)
     until(lambda: not (below(os.getpid()) - before))
-    assert not list(Path("/tmp").glob(f"selftaught-agent-*/{toy.name}-none"))
+    assert folders() == []
+
+
+def folders() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+def test_what_a_killed_agent_left_is_removed_by_the_next(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+        pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+        nodes.kill(0)
+        until(lambda: pool.slots == 0)
+        (left,) = folders()
+        nodes.add()
+        until(lambda: pool.slots == 1)
+        assert not left.exists()
+        assert len(folders()) == 1
+    assert folders() == []
+
+
+def test_a_terminated_agent_leaves_no_file(toy: Task) -> None:
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+        pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
+        nodes.agents[0].send_signal(signal.SIGTERM)
+        assert nodes.agents[0].wait(timeout=30) == 128 + signal.SIGTERM
+        assert folders() == []
+
+
+def test_an_improver_whose_process_is_killed_there_is_told_as_lost(toy: Task) -> None:
+    """As where memory runs out: it is begun again, and the node stays."""
+    nodes = LoopbackNodes(1)
+    with cluster(nodes) as pool:
+
+        def ask(request: Request) -> Answer:
+            for one in below(nodes.agents[0].pid):
+                pid = one.split()[0]
+                if Path(f"/proc/{pid}/cmdline").read_bytes().count(b"sandbox/guest"):
+                    os.kill(int(pid), signal.SIGKILL)
+            return Answer(texts=("x",))
+
+        with pytest.raises(ProcessLost):
+            pool.improve(improve_job(pool, toy, "return language_model.prompt('e', 'm')", ask=ask))
+        assert len(pool.nodes) == 1
+        job = improve_job(pool, toy, "return language_model.prompt('e', 'm')[0]")
+        assert pool.improve(job) == Returned(source="m")
 
 
 DRIVER = """

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selftaught.errors import Interrupted
+from selftaught.pool import NodeLost
 from selftaught.pools.gate import MAX_OVERTAKEN, Gate, Ticket, Urgency
 
 TURN, ASKED, AHEAD = Urgency.TURN, Urgency.ASKED, Urgency.AHEAD
@@ -190,3 +192,70 @@ def test_many_threads_all_get_through(slots: int) -> None:
     assert done == 600
     assert most <= slots
     assert gate.is_idle
+
+
+def test_who_does_not_care_gets_a_slot_where_most_are_free() -> None:
+    gate = Gate(0)
+    gate.open("a", 1)
+    gate.open("b", 3)
+    assert gate.slots == 4
+    places = [gate.enter(ASKED).place for _ in range(5)]
+    assert sorted(str(place) for place in places) == ["None", "a", "b", "b", "b"]
+    assert places[:2] == ["b", "b"]
+
+
+def test_a_bound_turn_waits_for_its_place_and_holds_up_nobody() -> None:
+    gate = Gate(0)
+    gate.open("a", 1)
+    gate.open("b", 1)
+    on_a = gate.enter(TURN, bound="a")
+    waiting, other = gate.enter(TURN, bound="a"), gate.enter(ASKED)
+    assert (on_a.place, waiting.place, other.place) == ("a", None, "b")
+    gate.leave(other)
+    assert waiting.place is None
+    gate.leave(on_a)
+    assert waiting.place == "a"
+
+
+def test_a_full_place_takes_one_more_turn_that_is_bound_to_it() -> None:
+    gate = Gate(0, over=1)
+    gate.open("a", 1)
+    held, more, too_many = (gate.enter(TURN, bound="a") for _ in range(3))
+    unbound = gate.enter(ASKED)
+    assert (held.place, more.place, too_many.place, unbound.place) == ("a", "a", None, None)
+    gate.leave(held)
+    assert (too_many.place, unbound.place) == ("a", None)
+    gate.leave(more)
+    gate.leave(too_many)
+    assert unbound.place == "a"
+
+
+def test_a_place_that_is_gone_takes_its_slots_and_those_bound_to_it() -> None:
+    gate = Gate(0)
+    gate.open("a", 1)
+    held, bound, unbound = gate.enter(ASKED), gate.enter(TURN, bound="a"), gate.enter(ASKED)
+    gate.shut("a")
+    assert isinstance(bound.error, NodeLost)
+    assert not unbound.granted.is_set()
+    with pytest.raises(NodeLost), gate.slot(TURN, bound="a"):
+        pass
+    gate.leave(bound)
+    gate.leave(held)
+    assert gate.slots == 0
+    gate.open("b", 1)
+    assert unbound.place == "b"
+    gate.leave(unbound)
+    assert gate.is_idle
+
+
+def test_who_waits_without_a_place_is_given_up_until_one_opens() -> None:
+    gate = Gate(0)
+    waiting = gate.enter(ASKED)
+    gate.fail(Interrupted("stop"))
+    assert isinstance(waiting.error, Interrupted)
+    gate.leave(waiting)
+    with pytest.raises(Interrupted), gate.slot(ASKED):
+        pass
+    gate.open("a", 1)
+    with gate.slot(ASKED) as ticket:
+        assert ticket.place == "a"

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_budget_of_a_run import Notes
 
-from selftaught.budget import RunLimits
+from selftaught.budget import RunAccount, RunLimits
 from selftaught.errors import UsageError
 from selftaught.events import Answered
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, ModelSettings, Request, Usage
-from selftaught.models.prices import FREE, Rate, flat, price_of
+from selftaught.models import prices as price_table
+from selftaught.models.broker import Broker
+from selftaught.models.prices import FREE, Prices, Rate, flat, price_of
 from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS, Tariff, tariff_of
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
@@ -96,6 +99,86 @@ def test_half_a_price_and_a_negative_one_are_refused(given_, says) -> None:
     settings = ModelSettings(input_price=given_[0], output_price=given_[1])
     with pytest.raises(UsageError, match=says):
         price("openai/gpt-5", settings=settings)
+
+
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that are looked up in the table of prices."""
+    found: list[str] = []
+
+    def look_up(model: str, **where: str) -> object:
+        found.append(model)
+        return flat(1.0, 2.0)
+
+    monkeypatch.setattr(price_table, "_from_table", look_up)
+    return found
+
+
+def prices(*names, base_url=None, settings=NO_SETTINGS) -> Prices:
+    return Prices(names, base_url=base_url, environment={}, settings=settings)
+
+
+def test_the_table_of_prices_is_read_when_a_price_is_wanted_and_once(looked_up: list[str]) -> None:
+    late = prices("openai/a", "mutation", "local/x.gguf")
+    tariff = Tariff(asked="openai/a", prices=late)
+    request = Request(expertise="", message="")
+    assert late.wait_for_table
+    assert tariff.waits_for_table
+    assert list(late) == ["openai/a", "mutation", "local/x.gguf"]
+    assert tariff.worst(request, in_dollars=False).tokens == 128
+    assert looked_up == []
+    assert tariff.worst(request).dollars == pytest.approx(128 / 1e6)
+    assert late["mutation"] == late["local/x.gguf"] == FREE
+    assert tariff.unknown == []
+    assert looked_up == ["a"]
+    assert not tariff.waits_for_table
+    with pytest.raises(KeyError):
+        late["openai/b"]
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"names": ("mutation",)},
+        {"names": ("openai/a",), "settings": ModelSettings(input_price=1.0, output_price=1.0)},
+        {"names": ("openai/a",), "base_url": "http://127.0.0.1:8000/v1"},
+        {"names": ("openai/a",), "base_url": "http://[fd00::1]/v1"},
+        {"names": ("openai/a",), "base_url": "https://localhost/v1"},
+        {"names": ("nobody",)},
+    ],
+    ids=str,
+)
+def test_no_table_is_read_for_what_it_does_not_hold(given_, looked_up: list[str]) -> None:
+    late = prices(*given_.pop("names"), **given_)
+    assert not late.wait_for_table
+    dict(late)
+    assert looked_up == []
+
+
+def test_half_a_price_is_refused_before_anything_is_looked_up(looked_up: list[str]) -> None:
+    with pytest.raises(UsageError, match="both"):
+        prices("openai/a", settings=ModelSettings(input_price=1.0))
+    assert looked_up == []
+
+
+@pytest.mark.parametrize(("limits", "before"), [(RunLimits(), 0), (RunLimits(dollars=1.0), 1)])
+def test_a_request_waits_for_the_table_where_money_is_limited_only(
+    limits: RunLimits, before: int, looked_up: list[str]
+) -> None:
+    seen: list[int] = []
+
+    class Model(ScriptedModel):
+        def respond(self, request: Request, **where: object) -> Answer:
+            seen.append(len(looked_up))
+            return Answer(texts=("",), usage=Usage(prompt_tokens=1_000_000))
+
+    tariff = Tariff(asked="openai/a", prices=prices("openai/a"), max_output_tokens=10)
+    model = Model([""])
+    model.is_language_model = True
+    broker = Broker(model, Notes(), RunAccount(limits), lambda: None, tariff)
+    answer = broker("job", Request(expertise="", message=""), 0)
+    assert seen == [before]
+    assert answer.usage.dollars == 1.0
 
 
 def test_the_bound_counts_bytes_and_every_response() -> None:

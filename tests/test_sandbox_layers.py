@@ -155,15 +155,24 @@ def test_a_zygote_that_was_killed_is_told_as_such() -> None:
 
 
 def test_a_machine_without_layers_is_refused_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_layers(chosen: tuple[str, ...]) -> None:
-        raise SandboxUnavailable("The sandbox could not start: no such layer.")
+    class NoLayers:
+        def __init__(self, chosen: tuple[str, ...]) -> None:
+            tried.append(chosen)
+            if chosen != layers.WEAK:
+                raise SandboxUnavailable("The sandbox could not start: no such layer.")
 
-    monkeypatch.setattr(layers, "Zygote", no_layers)
+        def close(self) -> None:
+            pass
+
+    tried: list[tuple[str, ...]] = []
+    monkeypatch.setattr(layers, "Zygote", NoLayers)
+    monkeypatch.setattr(layers, "_refused", {})
     layers.choose_layers.cache_clear()
     try:
         with pytest.raises(SandboxUnavailable, match="--allow-weak-sandbox"):
             layers.choose_layers()
         assert layers.choose_layers(allow_weak=True) == layers.WEAK
+        assert tried == [*layers.STRONG, layers.WEAK], "what did not work is not tried again"
         monkeypatch.setattr(sys, "platform", "darwin")
         layers.choose_layers.cache_clear()
         with pytest.raises(SandboxUnavailable, match="Linux"):

@@ -247,3 +247,23 @@ def test_a_run_that_has_no_room_to_begin_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "may grow by" in done.stderr
     assert json.loads(run_cli(tmp_path, "show", "--json").stdout)[0]["status"] == "failed"
+
+
+def test_a_full_disk_of_a_server_is_told_from_one_that_is_gone() -> None:
+    psycopg = pytest.importorskip("psycopg")
+    from selftaught.store.postgres import PostgresStore
+
+    class Full:
+        closed = True
+
+        def execute(self, *statement: object) -> None:
+            raise psycopg.errors.DiskFull("could not extend file: No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    with (
+        PostgresStore(Full(), "postgresql://h/d", False, lambda: 0.0) as store,  # type: ignore[arg-type]
+        pytest.raises(StoreError, match=r"the disk of its server is full; .*`selftaught resume`"),
+    ):
+        store.runs()

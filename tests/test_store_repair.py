@@ -187,6 +187,8 @@ def test_flipped_bytes_cost_what_they_hit_and_nothing_else(
         runs, saved = repaired(path)
         assert_true(saved, truth)
         assert set(saved) == set(truth), place
+        checked = check_store(str(path))
+        assert not checked.sound or all(one.is_whole for one in runs), place
         told = sum(sum(one.lost.values()) for one in runs)
         kept = sum(
             not isinstance(event, Repaired | Unanswered)
@@ -197,7 +199,7 @@ def test_flipped_bytes_cost_what_they_hit_and_nothing_else(
         again = sum(one.rounds_again for one in runs)
         assert total - kept == told + again, (place, runs)
         lost[told] += 1
-    assert max(lost) <= 4, lost
+    assert max(lost) <= 2, lost
     assert lost[0] >= sum(lost.values()) // 4, lost
 
 

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed with a sentence that says what to do, 2 usage, 3 a 
 before the first result.
 """
 
+import gc
 import os
 import sys
 from typing import Annotated, TextIO, cast
@@ -70,6 +71,9 @@ def main() -> None:
             "SELFTAUGHT_TRACEBACK=1 shows where.",
             1,
         )
+    finally:
+        # The end of the process frees everything; a last search for garbage would only delay it.
+        gc.freeze()
 
 
 def _fail(what: object, code: int, prefix: str = "Error: ") -> None:

@@ -147,7 +147,7 @@ def resume_command(
     *,
     pacing: options.Pacing,
 ) -> None:
-    """Go on with a run that was stopped or killed; no answer is asked for twice."""
+    """Go on with a run that was stopped or killed; no recorded answer is asked for again."""
     with Progress() as progress, stopping(progress) as stop:
         result = resume(
             run,

@@ -132,7 +132,7 @@ def price_of(
     provider, slash, model = name.partition("/")
     if not slash or not model:
         return None
-    url = base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
+    url = _url_of(provider, base_url, environment)
     if url is not None:
         return None if _is_ones_own(url) else _from_table(model, url=url)
     return _from_table(model, provider=_PROVIDERS.get(provider, provider))
@@ -202,7 +202,7 @@ def needs_table(
     if name in _FREE or name.startswith(_FREE_PREFIXES) or settings.input_price is not None:
         return False
     provider, _, model = name.partition("/")
-    url = base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
+    url = _url_of(provider, base_url, environment)
     return bool(model) and (url is None or not _is_ones_own(url))
 
 
@@ -222,6 +222,10 @@ def price_set(settings: ModelSettings) -> Price | None:
         if not 0 <= value < float("inf"):
             raise UsageError(f"A price must be 0 or more dollars, not {value!r}.")
     return flat(input_price, output_price)
+
+
+def _url_of(provider: str, base_url: str | None, environment: Mapping[str, str]) -> str | None:
+    return base_url or environment.get(_URL_VARIABLES.get(provider, "")) or None
 
 
 def _is_ones_own(url: str) -> bool:

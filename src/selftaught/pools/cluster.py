@@ -14,7 +14,7 @@ import msgspec
 
 from selftaught.errors import ClusterUnavailable, Interrupted, RunBudgetSpent
 from selftaught.events import JOB_LOST
-from selftaught.pool import Attempt, Claim, ImproveJob, NodeLost, ScoreJob
+from selftaught.pool import MAX_STARTS, Attempt, Claim, NodeLost, ScoreJob
 from selftaught.pools.gate import Gate
 from selftaught.pools.gated import GatedPool
 from selftaught.pools.nodes.door import Admitted, Door
@@ -22,8 +22,6 @@ from selftaught.pools.nodes.invitation import Invitation
 from selftaught.pools.nodes.remote import RemoteNode
 from selftaught.utility import Outcome
 
-# After so many nodes in a row that were lost with it, a job is more likely the reason than not.
-MAX_LOSSES = 4
 _LOOK_S = 0.1
 
 
@@ -134,7 +132,7 @@ class ClusterPool(GatedPool):
                 return super().score(job)
             except NodeLost as lost:
                 losses += 1
-                if losses == MAX_LOSSES:
+                if losses == MAX_STARTS:
                     raise ClusterUnavailable(
                         f"Program {job.solution.hash} was lost with the node that scored it "
                         f"{losses} times, the last time since {lost}. `selftaught resume` goes on."
@@ -148,14 +146,6 @@ class ClusterPool(GatedPool):
             return super().score_ahead(job, claim)
         except NodeLost:
             return None
-
-    def improve(self, job: ImproveJob) -> Outcome:
-        """Run an improver on some node; see `selftaught.pool.Pool.improve`.
-
-        Raises:
-            NodeLost: its node is gone; what it asked for is recorded.
-        """
-        return super().improve(job)
 
     def close(self) -> None:
         """Let all agents go, with what they started."""

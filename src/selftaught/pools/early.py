@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selftaught.errors import SandboxUnavailable
 from selftaught.pools.evaluator_process import EvaluatorProcess
-from selftaught.sandbox.layers import choose_layers
+from selftaught.sandbox.layers import start_strongest
 from selftaught.sandbox.zygote import Zygote
 
 # Improvers may import it; few do, and it takes longer to load than all else that they need.
@@ -36,12 +36,12 @@ class Begun:
 
     def __init__(self, allow_weak_sandbox: bool = False) -> None:
         self.starting = ThreadPoolExecutor(thread_name_prefix="starting")
-        self.layers: Future[tuple[str, ...]] = self.starting.submit(
-            choose_layers, allow_weak_sandbox
+        # The first zygote that starts shows which layers there are.
+        first = self.starting.submit(
+            start_strongest, lambda layers: improver_zygote(layers, ()), allow_weak_sandbox
         )
-        self.zygote: Future[Zygote] = self.starting.submit(
-            lambda: improver_zygote(self.layers.result(), ())
-        )
+        self.layers: Future[tuple[str, ...]] = self.starting.submit(lambda: first.result()[0])
+        self.zygote: Future[Zygote] = self.starting.submit(lambda: first.result()[1])
         self.evaluator: Future[EvaluatorProcess] = self.starting.submit(
             lambda: EvaluatorProcess(self.layers.result())
         )

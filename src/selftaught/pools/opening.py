@@ -9,6 +9,7 @@ import msgspec
 
 from selftaught.errors import UsageError
 from selftaught.pool import AheadPool, Attempt
+from selftaught.pools import early
 from selftaught.pools.cluster import ClusterPool, ClusterSettings, Starter
 from selftaught.pools.local import LocalPool
 from selftaught.pools.nodes.invitation import Invitation
@@ -153,6 +154,8 @@ def open_pool(
             allow_network=settings.allow_network,
             on_attempt=on_attempt,
         )
+    # Nothing runs on this machine.
+    early.discard()
     address = cluster.options.get("host") or _own_address(cluster)
     options = {name: float(cluster.options[name]) for name in _SECONDS if name in cluster.options}
 

@@ -28,7 +28,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         improver: the hash of the improver that asked; empty where that is not recorded.
         round: in which it was asked; None after the last one, and in a run without rounds.
         model: who answered; empty where nobody did.
-        answered: False for a call without an answer that may be billed all the same.
+        answered: False for a call without an answer; it may be billed all the same.
         dollars: None where the price is not known.
         lost_tokens, lost_dollars: what failed requests for it may have cost at most.
     """

@@ -11,7 +11,9 @@ From the strongest on, the first set that starts is used:
 
 import functools
 import sys
+from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 import msgspec
 
@@ -29,9 +31,32 @@ STRONG = (
 WEAK: tuple[str, ...] = ("parent_death",)
 
 
+Z = TypeVar("Z")
+
+# Sets that did not work in this process, with the reason: they are not tried again.
+_refused: dict[tuple[str, ...], str] = {}
+
+
 @cache
 def choose_layers(allow_weak: bool = False) -> tuple[str, ...]:
     """Return the strongest set of layers that works here, found by trying.
+
+    Raises:
+        SandboxUnavailable: none does and `allow_weak` is false.
+    """
+    layers, zygote = start_strongest(Zygote, allow_weak)
+    zygote.close()
+    return layers
+
+
+def start_strongest(
+    start: Callable[[tuple[str, ...]], Z], allow_weak: bool = False
+) -> tuple[tuple[str, ...], Z]:
+    """Start something under the strongest set of layers that works here, and return both.
+
+    Args:
+        start: raises SandboxUnavailable where a layer cannot be set up.
+        allow_weak: start it with limits only where no set works.
 
     Raises:
         SandboxUnavailable: none does and `allow_weak` is false.
@@ -41,18 +66,18 @@ def choose_layers(allow_weak: bool = False) -> tuple[str, ...]:
             f"selftaught runs generated code in Linux sandboxes only, and this is {sys.platform}. "
             "Use a Linux machine, container or virtual machine."
         )
-    reasons = []
     for layers in STRONG:
+        if layers in _refused:
+            continue
         try:
-            Zygote(layers).close()
-            return layers
+            return layers, start(layers)
         except SandboxUnavailable as error:
-            reasons.append(f"{' + '.join(layers)}: {error}")
+            _refused[layers] = f"{' + '.join(layers)}: {error}"
     if allow_weak:
-        return WEAK
+        return WEAK, start(WEAK)
     raise SandboxUnavailable(
         "This machine lacks the isolation that generated code needs. "
-        + " ".join(reasons)
+        + " ".join(_refused.values())
         + " See `selftaught doctor`; --allow-weak-sandbox runs it with limits only, at your risk."
     )
 

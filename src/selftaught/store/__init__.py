@@ -15,6 +15,7 @@
 | `upkeep` | a whole store looked over, or saved from damage |
 | `sqlite_pages`, `damaged_sqlite`, `damaged_postgres` | rows of a store that cannot be opened |
 | `salvage` | what of those rows can be believed, and what each run keeps |
+| `names` | a set of hashes that does not fill memory |
 | `whole_file`, `room` | files that are there whole or not at all; what is left of the disk |
 | `journal` | `Journal`: the sink a run writes to, and what a resumed run looks up |
 

@@ -41,6 +41,10 @@ def explained(name: str) -> Iterator[None]:
     """Turn what SQLite reports into a StoreError that says what to do."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        # What SQLite says of a damaged file may quote it.
+        sentence = _SENTENCES[sqlite3.SQLITE_CORRUPT].format(error="it holds text that is none")
+        raise StoreError(f"The store {name!r} {sentence}") from error
     except sqlite3.Error as error:
         raise explanation(name, error) from error
 

@@ -9,6 +9,7 @@ from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
 from selftaught.store.ledger import Ledger, differences
 from selftaught.store.migrations import WITH_TOTALS, schema_version
+from selftaught.store.names import Names
 from selftaught.store.record import decode_event, referenced_texts
 
 
@@ -23,16 +24,16 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"A row of {table!r} refers to a row of {parent!r} that does not exist."
     for run, config in connection.execute("SELECT id, CAST(config AS BLOB) FROM runs"):
-        yield from config_problems(run, config)
+        yield from config_problems(run, config or b"")
     yield from _numbering(connection)
-    hashes: set[str] = set()
-    # As bytes: damage may have left something that is no UTF-8.
-    for name, value in connection.execute("SELECT hash, CAST(text AS BLOB) FROM texts"):
-        hashes.add(name)
-        if bytes_hash(value) != name:
-            yield f"The text {name!r} is not the text that was stored under this hash."
     ledger = Ledger()
-    yield from _events(connection, hashes, ledger)
+    with Names() as hashes:
+        # As bytes: damage may have left something that is no UTF-8.
+        for name, value in connection.execute("SELECT hash, CAST(text AS BLOB) FROM texts"):
+            hashes.add(name)
+            if bytes_hash(value or b"") != name:
+                yield f"The text {name!r} is not the text that was stored under this hash."
+        yield from _events(connection, hashes, ledger)
     if (schema_version(connection) or 0) >= WITH_TOTALS:
         yield from differences(
             ledger,
@@ -62,11 +63,11 @@ def _numbering(connection: sqlite3.Connection) -> Iterator[str]:
             )
 
 
-def _events(connection: sqlite3.Connection, hashes: set[str], ledger: Ledger) -> Iterator[str]:
+def _events(connection: sqlite3.Connection, hashes: Names, ledger: Ledger) -> Iterator[str]:
     query = "SELECT run, seq, kind, key, CAST(body AS BLOB) FROM events ORDER BY run, seq"
     for run, seq, stored_kind, key, body in connection.execute(query):
         try:
-            event = decode_event(body, run, seq)
+            event = decode_event(body or b"", run, seq)
         except StoreError as error:
             yield str(error)
             continue

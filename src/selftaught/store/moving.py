@@ -22,6 +22,7 @@ from selftaught.events import (
 )
 from selftaught.redaction import redacted
 from selftaught.store.event_store import Adding, RunRow, Store, text_hash
+from selftaught.store.names import Names
 from selftaught.store.opening import open_store
 from selftaught.store.record import (
     encode_config,
@@ -37,7 +38,6 @@ from selftaught.store.run_file import (
     EventLine,
     Head,
     Line,
-    Names,
     Tail,
     TextLine,
     read_lines,

@@ -8,6 +8,7 @@ from selftaught.events import kind
 from selftaught.store.event_store import bytes_hash
 from selftaught.store.integrity import config_problems
 from selftaught.store.ledger import Ledger, differences
+from selftaught.store.names import Names
 from selftaught.store.postgres_schema import WITH_TOTALS, schema_version
 from selftaught.store.record import decode_event, referenced_texts, without_nul
 
@@ -33,14 +34,25 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
                 f"Run {run!r} has {count} events numbered {first} to {last}; "
                 "they should run from 1 without a gap."
             )
-    hashes: set[str] = set()
-    with connection.cursor(name="texts") as cursor:
-        cursor.itersize = _BATCH
-        for name, value in cursor.execute("SELECT hash, text FROM texts"):
-            hashes.add(name)
-            if bytes_hash(bytes(value)) != name:
-                yield f"The text {name!r} is not the text that was stored under this hash."
     ledger = Ledger(without_nul)
+    with Names() as hashes:
+        with connection.cursor(name="texts") as cursor:
+            cursor.itersize = _BATCH
+            for name, value in cursor.execute("SELECT hash, text FROM texts"):
+                hashes.add(name)
+                if bytes_hash(bytes(value)) != name:
+                    yield f"The text {name!r} is not the text that was stored under this hash."
+        yield from _events(connection, hashes, ledger)
+    if (schema_version(connection) or 0) >= WITH_TOTALS:
+        yield from differences(
+            ledger,
+            lambda table: connection.execute(
+                sql.SQL(f"SELECT {', '.join(table.columns)} FROM {table.name}")
+            ),
+        )
+
+
+def _events(connection: "psycopg.Connection[Any]", hashes: Names, ledger: Ledger) -> Iterator[str]:
     with connection.cursor(name="events") as cursor:
         cursor.itersize = _BATCH
         rows = cursor.execute(
@@ -61,10 +73,3 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
             for name in referenced_texts(event):
                 if name not in hashes:
                     yield f"Event {seq} of run {run!r} refers to text {name!r}, which is missing."
-    if (schema_version(connection) or 0) >= WITH_TOTALS:
-        yield from differences(
-            ledger,
-            lambda table: connection.execute(
-                sql.SQL(f"SELECT {', '.join(table.columns)} FROM {table.name}")
-            ),
-        )

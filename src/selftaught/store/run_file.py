@@ -8,7 +8,6 @@ the reader holds one line at a time, bounds what it unpacks, and believes nothin
 import hashlib
 import math
 import re
-import sqlite3
 import zlib
 from collections.abc import Iterator
 from typing import IO, Any
@@ -18,6 +17,7 @@ import msgspec
 from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.store.event_store import text_hash
+from selftaught.store.names import Names
 from selftaught.store.record import referenced_texts
 
 FORMAT = "selftaught-run"
@@ -82,30 +82,6 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True, tag="end", forbid_unknown_
 
 Line = Head | TextLine | EventLine | Tail
 _decoder = msgspec.json.Decoder(Line)
-
-
-class Names:
-    """A set of hashes that grows on the disk instead of in memory; a context manager."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("CREATE TABLE names (name TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._database.execute("BEGIN")
-
-    def add(self, name: str) -> bool:
-        """Add a name; whether it is new."""
-        cursor = self._database.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
-        return cursor.rowcount > 0
-
-    def __contains__(self, name: str) -> bool:
-        found = self._database.execute("SELECT 1 FROM names WHERE name = ?", (name,))
-        return found.fetchone() is not None
-
-    def __enter__(self) -> "Names":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._database.close()
 
 
 def read_lines(file: IO[bytes], name: str) -> Iterator[Line]:

@@ -308,7 +308,7 @@ class SQLiteStore:
             try:
                 for problem in problems(connection):
                     found.append(problem)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 # Damage may be such that reading on is impossible; what was found still counts.
                 found.append(f"The file cannot be read to its end: {error}.")
             finally:

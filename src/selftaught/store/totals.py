@@ -81,8 +81,8 @@ CANDIDATES = Table(
     whole=("blocks", "scored"),
     real=("total",),
 )
-# Most events are of these kinds, which nothing reads for themselves: they have no place in the index
-# on kinds, whose every entry is another page to write.
+# Most events are of these kinds, which nothing reads for themselves. They have no place in the
+# index on kinds, whose every entry is another page to write.
 FREQUENT = ("evaluated", "requested")
 IS_INDEXED = f"kind NOT IN {FREQUENT}"
 # So that no sum overflows, which Postgres refuses.

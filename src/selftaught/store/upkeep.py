@@ -61,6 +61,8 @@ def check_store(name: str, run: str | None = None) -> Checked:
     """
     if not is_url(name) and not os.path.isfile(os.path.realpath(name)):
         raise StoreError(f"There is no store {name!r}: name the file that runs are kept in.")
+    if not is_url(name) and not os.access(os.path.realpath(name), os.R_OK, effective_ids=True):
+        raise StoreError(f"The store {name!r} cannot be read: look at the permissions of the file.")
     problems, ids = _problems(name)
     if not problems:
         if run is not None:

@@ -31,10 +31,7 @@ def whole_file(path: str, *, force: bool = False) -> Iterator[Path]:
         made = folder / "new"
         yield made
         _to_disk(made)
-        if force:
-            made.replace(target)
-        else:
-            os.link(made, target)
+        _put(made, target, force)
         _to_disk(target.parent)
     except FileExistsError as error:
         raise _exists(path) from error
@@ -56,6 +53,19 @@ def refuse_taken(path: str, *, force: bool = False) -> None:
             raise StoreError(
                 f"{path + suffix!r} is there, the log of another store: name another file."
             )
+
+
+def _put(made: Path, target: Path, force: bool) -> None:
+    if not force:
+        try:
+            os.link(made, target)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links: the name is taken first, and what it names is ours.
+            target.open("xb").close()
+    made.replace(target)
 
 
 def _exists(path: str) -> StoreError:

@@ -12,9 +12,9 @@ standard input ends. Exit codes: 0 when the run is over, 3 when the host or this
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,13 +24,14 @@ from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable, SelftaughtError, TaskError, UsageError
+from selftaught.errors import ProcessLost, SandboxUnavailable, SelftaughtError, UsageError
 from selftaught.pool import Attempt, ScoreJob
 from selftaught.pools import early
 from selftaught.pools.machine import Machine
 from selftaught.pools.nodes import channel as channels
 from selftaught.pools.nodes.channel import Channel, ChannelError
 from selftaught.pools.nodes.invitation import AgentStart, Invitation
+from selftaught.pools.nodes.private_folder import private_folder
 from selftaught.pools.nodes.software import software
 from selftaught.pools.nodes.task_files import unpacked
 from selftaught.pools.turns import SandboxedTurns
@@ -40,6 +41,7 @@ from selftaught.task import Task
 from selftaught.utility import Failure, InvalidValue
 
 EXIT_REFUSED = 3
+EXIT_TERMINATED = 128 + signal.SIGTERM
 CONNECT_S = 60.0
 # From the moment that there is nobody to work for to the end, whatever still hangs.
 LAST_S = 15.0
@@ -137,7 +139,7 @@ class Agent:
         try:
             self._channel.send({**reply, "id": message["id"]})
         except wire.WireError as error:
-            reply = {"error": "defect", "reason": str(error), "id": message["id"]}
+            reply = {"error": "wire", "reason": str(error), "id": message["id"]}
             with contextlib.suppress(ChannelError):
                 self._channel.send(reply)
         except ChannelError:
@@ -172,14 +174,15 @@ class Agent:
         attempts: list[Attempt] = []
         with lock:
             reply = turns.turn(message["message"], attempts.append)
+        told = {"attempts": _as_data(attempts)}
         if isinstance(reply, dict):
-            # Bytes for the host to take apart: what an improver says must not break the channel.
-            frame = wire.encode(reply)
-            if len(frame) <= wire.MAX_RAW_BYTES:
-                return {"reply": frame, "attempts": _as_data(attempts)}
-            reply = InvalidValue(reason=f"a message of {len(frame):,} bytes is too large")
+            try:
+                # Bytes for the host to take apart: what an improver says must break no channel.
+                return {**told, "reply": wire.encode(reply)}
+            except wire.WireError as error:
+                reply = InvalidValue(reason=f"the pipe carried no valid frame: {error}")
         ended: Failure = reply
-        return {"ended": msgspec.json.encode(ended).decode(), "attempts": _as_data(attempts)}
+        return {**told, "ended": msgspec.json.encode(ended).decode()}
 
     def _close(self, message: dict[str, Any]) -> dict[str, Any]:
         turns, lock = self._improvers.pop(message["improver"])
@@ -202,11 +205,13 @@ def _as_data(attempts: list[Attempt]) -> list[list[str]]:
 
 
 def _kind_of(error: Exception) -> str:
+    if isinstance(error, ProcessLost):
+        return "lost"
     if isinstance(error, SandboxUnavailable):
         return "sandbox"
-    if isinstance(error, TaskError):
-        return "task"
-    return "usage" if isinstance(error, UsageError) else "defect"
+    if isinstance(error, wire.WireError):
+        return "wire"
+    return "usage" if isinstance(error, UsageError) else "task"
 
 
 class Refusal(Exception):
@@ -308,9 +313,9 @@ def _end_with_starter(folder: Path) -> None:
 
 def main() -> int:
     """Read the instructions and work."""
-    # Files of tasks are trusted as the task is, and are nobody else's to read.
-    with tempfile.TemporaryDirectory(prefix="selftaught-agent-") as name:
-        folder = Path(name)
+    # As scancel ends it: in order, with what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_TERMINATED))
+    with private_folder() as folder:
         with os.fdopen(0, "rb", buffering=0, closefd=False) as source:
             line = source.readline()
         threading.Thread(target=_end_with_starter, args=[folder], daemon=True).start()

@@ -67,7 +67,8 @@ class Door:
         self._lock = threading.Lock()
         self._is_closed = False
         try:
-            self._listener = socket.create_server((address, 0))
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self._listener = socket.create_server((address, 0), family=family)
         except OSError as error:
             raise ClusterUnavailable(
                 f"Nodes cannot reach this machine at {address}: {error}. Name the address of this "

@@ -4,11 +4,17 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-from selftaught.errors import SandboxUnavailable, SelftaughtError, TaskError, UsageError
+from selftaught.errors import (
+    ProcessLost,
+    SandboxUnavailable,
+    SelftaughtError,
+    TaskError,
+    UsageError,
+)
 from selftaught.pool import Attempt, NodeLost, ScoreJob
 from selftaught.pools.machine import Interruptible
 from selftaught.pools.nodes.agent import beat_until_closed
@@ -19,7 +25,13 @@ from selftaught.task import Task
 from selftaught.utility import Failed, Failure, InvalidValue, Outcome
 
 _CLOSED = "the pool was closed"
-_ERRORS: dict[str, type[SelftaughtError]] = {"task": TaskError, "usage": UsageError}
+_ERRORS: dict[str, type[Exception]] = {
+    "lost": ProcessLost,
+    "sandbox": SandboxUnavailable,
+    "task": TaskError,
+    "usage": UsageError,
+    "wire": wire.WireError,
+}
 
 
 class RemoteNode:
@@ -78,6 +90,8 @@ class RemoteNode:
             if was_ended.is_set():
                 raise
             raise self._dropped(error) from error
+        except wire.WireError as error:
+            return Failed(reason=f"the score cannot be sent: {error}"), []
         finally:
             if underway is not None:
                 underway.done()
@@ -102,7 +116,7 @@ class RemoteNode:
                 next(self._numbers), op="turn", improver=improver, message=message
             )
         except wire.WireError as error:
-            return Failed(reason=f"the answer cannot be sent: {error}")
+            return Failed(reason=f"a message cannot be sent: {error}")
         for attempt in _attempts(reply):
             note(attempt)
         if "ended" in reply:
@@ -150,7 +164,7 @@ class RemoteNode:
 
         Raises:
             NodeLost: the agent is gone.
-            WireError: the message cannot be sent.
+            WireError: the message, or the answer, cannot be sent.
             SelftaughtError: what the agent says.
         """
         asked: Future[dict[str, Any]] = Future()
@@ -168,15 +182,8 @@ class RemoteNode:
             raise
         reply = asked.result()
         if "error" in reply:
-            self._raise(str(reply["error"]), f"On {self.name}: {reply['reason']}")
+            raise _ERRORS[reply["error"]](f"On {self.name}: {reply['reason']}")
         return reply
-
-    def _raise(self, kind: str, reason: str) -> NoReturn:
-        if kind == "sandbox":
-            raise SandboxUnavailable(reason)
-        if kind in _ERRORS:
-            raise _ERRORS[kind](reason)
-        raise self._dropped(SelftaughtError(reason))
 
     def _dropped(self, error: SelftaughtError) -> NodeLost:
         """Use this node no more, since no job can run there."""
