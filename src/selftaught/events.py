@@ -357,9 +357,6 @@ class Audited(Event, frozen=True, kw_only=True, tag="audited"):
         return self.program
 
 
-JOB_LOST = "job_lost"
-
-
 class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     """Something outside the run held it up or was retried: `what` happened, `detail` says how."""
 

@@ -13,8 +13,7 @@ from typing import Protocol
 import msgspec
 
 from selftaught.errors import ClusterUnavailable, Interrupted, RunBudgetSpent
-from selftaught.events import JOB_LOST
-from selftaught.pool import MAX_STARTS, Attempt, Claim, NodeLost, ScoreJob
+from selftaught.pool import JOB_LOST, MAX_STARTS, Attempt, Claim, NodeLost, ScoreJob
 from selftaught.pools.gate import Gate
 from selftaught.pools.gated import GatedPool
 from selftaught.pools.nodes.door import Admitted, Door

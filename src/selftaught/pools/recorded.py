@@ -22,7 +22,6 @@ from selftaught.errors import (
     SelftaughtError,
 )
 from selftaught.events import (
-    JOB_LOST,
     Attempted,
     BudgetRefused,
     Evaluated,
@@ -34,6 +33,7 @@ from selftaught.events import (
 )
 from selftaught.language_model import Answer, Request
 from selftaught.pool import (
+    JOB_LOST,
     MAX_STARTS,
     AheadPool,
     Attempt,

@@ -9,7 +9,6 @@ import msgspec
 from selftaught.budget import RunAccount
 from selftaught.errors import Interrupted, RunBudgetSpent
 from selftaught.events import (
-    JOB_LOST,
     AnyEvent,
     Attempted,
     Improved,
@@ -29,7 +28,7 @@ from selftaught.models.providers import address_of
 from selftaught.models.resolve import resolve_model
 from selftaught.models.tariff import check_dollars, tariff_of
 from selftaught.models.tracing import tracing_of
-from selftaught.pool import AheadPool, Attempt, Pool
+from selftaught.pool import JOB_LOST, AheadPool, Attempt, Pool
 from selftaught.pools.opening import PoolSettings, open_pool
 from selftaught.pools.recorded import RecordedPool
 from selftaught.pools.traced import TracedPool
