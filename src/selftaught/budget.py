@@ -112,8 +112,8 @@ class Account:
             self.calls += 1
             self.responses += n_responses
 
-    def charge_utility_call(self) -> None:
-        """Pay for one score, or raise BudgetSpent."""
+    def charge_utility_call(self) -> int:
+        """Pay for one score and return its number, from 1, or raise BudgetSpent."""
         with self._lock:
             if self.utility_calls >= self.budget.utility_calls:
                 self.refused_utility_calls += 1
@@ -122,6 +122,7 @@ class Account:
                     f"The budget of {self.budget.utility_calls} utility calls is spent.",
                 )
             self.utility_calls += 1
+            return self.utility_calls
 
     def restart(self) -> None:
         """Begin at nothing again: the job is run anew, since the machine failed it."""

@@ -68,13 +68,9 @@ class RunEnded(Event, frozen=True, kw_only=True, tag="run_ended"):
 class Asked(Event, frozen=True, kw_only=True, tag="asked"):
     """The first request of a call to the language model is about to be sent, or one again.
 
-    Recorded before it is sent, so that a process that dies leaves behind what it may have to pay.
-    An `Answered`, `Rejected` or `Unanswered` under the same key says how the call ended.
-
-    Attributes:
-        job, content_hash, occurrence: as of `Answered`.
-        worst_tokens, worst_dollars: the most that the whole call can cost, requests that failed
-            before included.
+    Recorded before it is sent, so that a process that dies leaves behind what it may have to pay:
+    `worst_tokens` and `worst_dollars` at most, requests that failed before included. What ended
+    the call is under the same key. Fields as in `Answered`.
     """
 
     job: str

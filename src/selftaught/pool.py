@@ -89,6 +89,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
         account: the budget in the host.
         seed: seeds the guest's random sources.
         on_attempt: told of what the program tried and may not.
+        on_score: told of every score that was charged, with its number, before the program is.
         score_job: the job that `utility` runs for a program, where that is all it does and asks
             no language model. Such a score can be computed before it is asked for.
     """
@@ -106,6 +107,7 @@ class ImproveJob(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     on_attempt: Callable[[Attempt], None]
     score_job: Callable[[Solution], ScoreJob] | None = None
+    on_score: Callable[[int, Solution, Outcome], None] = lambda call, solution, outcome: None
 
 
 class Pool(Protocol):

@@ -7,7 +7,6 @@ before anybody asked (see `selftaught.pools.speculation`).
 """
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import Counter
@@ -328,15 +327,15 @@ class RecordedPool:
 
     def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
         """The same job, with every score it is told and everything it tries recorded."""
-        calls = itertools.count(1)
         tried: Counter[Attempt] = Counter()
 
         def utility(solution: Solution) -> Outcome:
             self._check()
-            call = next(calls)
             if guesses is not None:
                 guesses.asked(solution)
-            outcome = job.utility(solution)
+            return job.utility(solution)
+
+        def on_score(call: int, solution: Solution, outcome: Outcome) -> None:
             self._journal.record_once(
                 Requested(
                     job=job.key,
@@ -348,7 +347,6 @@ class RecordedPool:
                     responses=job.account.responses,
                 )
             )
-            return outcome
 
         def initial_outcome() -> Outcome:
             self._check()
@@ -367,7 +365,12 @@ class RecordedPool:
             job.on_attempt(attempt)
 
         return msgspec.structs.replace(
-            job, utility=utility, initial_outcome=initial_outcome, ask=ask, on_attempt=on_attempt
+            job,
+            utility=utility,
+            initial_outcome=initial_outcome,
+            ask=ask,
+            on_attempt=on_attempt,
+            on_score=on_score,
         )
 
 

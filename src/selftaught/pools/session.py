@@ -93,7 +93,7 @@ class Session:
     def _scoring(self, text: object) -> Callable[[], Outcome]:
         """Charge for one score now, in the order asked, and return how to compute it."""
         try:
-            self.job.account.charge_utility_call()
+            call = self.job.account.charge_utility_call()
         except BudgetSpent as refusal:
             spent = OutOfBudget(reason=str(refusal))
             return lambda: spent
@@ -104,7 +104,13 @@ class Session:
         except SolutionError as error:
             invalid = InvalidValue(reason=str(error))
             return lambda: invalid
-        return lambda: self.job.utility(solution)
+
+        def scored() -> Outcome:
+            outcome = self.job.utility(solution)
+            self.job.on_score(call, solution, outcome)
+            return outcome
+
+        return scored
 
     def _told(self, outcome: Outcome) -> dict[str, Any]:
         told = {
