@@ -112,9 +112,7 @@ class Frail:
         self.local = LocalPool(1)
         journal = Journal(store, self.run)
         self.broker = Broker(self, journal, RunAccount(), lambda: None, FREE_OF_CHARGE)
-        self.pool = RecordedPool(
-            self.local, journal, lambda: None, begin_again=self.broker.begin_again
-        )
+        self.pool = RecordedPool(self.local, journal, lambda: None, begin_again=self.broker.forget)
         self.job = ScoreJob(task=task, solution=task.initial, split="val")
         self.asked: list[Request] = []
         self._kills = kills
