@@ -198,7 +198,8 @@ class Case:
         path = Path(self.store_path)
         if not path.exists():
             return []
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        # Not for reading only, which is refused where the kill came while the store was made.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             tables = "SELECT count(*) FROM sqlite_master WHERE name = 'events'"
             is_made = database.execute(tables).fetchone()[0]
             return database.execute(query).fetchall() if is_made else []

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +92,25 @@ def test_a_reader_of_an_empty_file_is_told_that_it_holds_nothing(path: Path) -> 
     assert "is empty, since no run was ever started in it" in refusal(path, writable=False)
     SQLiteStore.open(path, writable=True).close()
     SQLiteStore.open(path, writable=False).close()
+
+
+KILLED_IN_THE_MAKING = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+database.execute("CREATE TABLE unfinished (bytes)")
+for _ in range(100):
+    database.execute("INSERT INTO unfinished VALUES (zeroblob(10000))")
+os._exit(0)
+"""
+
+
+def test_a_store_whose_making_was_cut_short_is_said_to_be_so_and_made_whole(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_IN_THE_MAKING, path], check=True)
+    assert "was not made to the end" in refusal(path, writable=False)
+    with SQLiteStore.open(path, writable=True) as store:
+        assert store.runs() == []
 
 
 def test_a_folder_without_write_permission_is_said_to_be_so(open_folder: Path) -> None:

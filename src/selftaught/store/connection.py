@@ -17,13 +17,16 @@ BUSY_TIMEOUT_S = 5.0
 # Between checkpoints nothing waits for the disk. 4,000 pages are 16 MB of log.
 CHECKPOINT_PAGES = 4000
 
-# What SQLite's primary result codes mean for the user, after "The store 'x.db' ".
+# What SQLite's result codes mean for the user, after "The store 'x.db' ".
 _SENTENCES = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database: name another file with --store.",
     sqlite3.SQLITE_CORRUPT: "is damaged ({error}): go back to a copy, or save what can still be "
     "read with `selftaught store repair`.",
     sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable, or name "
     "another file with --store.",
+    # A journal beside the file is there only while a store is made; afterwards it has a log.
+    sqlite3.SQLITE_READONLY_ROLLBACK: "was not made to the end, since its process was killed, and "
+    "holds no run yet: the next `selftaught run` makes it whole.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file, of the files "
     "-wal and -shm beside it, and of their folder.",
     sqlite3.SQLITE_FULL: "cannot grow, since the disk is full ({free} free); what was recorded is "
@@ -56,11 +59,10 @@ def explanation(name: str, error: sqlite3.Error) -> StoreError:
     if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and (free or 0) < FULL_BYTES:
         # A limit on the size of a file, or a quota, is an error of the disk to SQLite.
         code = sqlite3.SQLITE_FULL if free is not None else code
-    sentence = (
-        "cannot be read or written ({error})."
-        if code is None
-        else _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
-    )
+    sentence = "cannot be read or written ({error})."
+    if code is not None:
+        general = _SENTENCES.get(code & 0xFF, "refused a request ({error}).")
+        sentence = _SENTENCES.get(code, general)
     told = "some bytes" if free is None else f"{free:,} bytes"
     return StoreError(f"The store {name!r} {sentence.format(error=error, free=told)}")
 
