@@ -16,8 +16,9 @@ from selftaught.improver import load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import Claim, ImproveJob, ScoreJob
 from selftaught.pools import gated
+from selftaught.pools.gate import Gate, Urgency
 from selftaught.pools.recorded import RecordedPool
-from selftaught.pools.speculation import Guess, Guesses, program_in
+from selftaught.pools.speculation import Guess, Guesses, Tally, program_in
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run, Watch
@@ -318,7 +319,54 @@ def test_a_score_that_was_given_up_while_waited_for_is_computed_again(
         return "x"
 
     pool = Broken(improver)
+    _, recorded = played(tmp_path, toy, improver, pool)
+    # It was of no use, and is not told as if it had been.
+    assert recorded.speculated.used == 0
+
+
+def test_what_was_given_up_and_is_asked_for_later_was_of_no_use() -> None:
+    tally = Tally()
+    tally.begun("a")
+    tally.given_up("a", 2.0)
+    assert not tally.asked("a")
+    assert (tally.total().begun, tally.total().used, tally.total().wasted_s) == (1, 0, 2.0)
+
+
+def test_machines_that_join_score_ahead_too(tmp_path: Path, toy: st.Task) -> None:
+    def improver(job: ImproveJob) -> str:
+        pool.slots = 4
+        job.ask(REQUEST)
+        pool.may_begin.set()
+        # None of them ends before.
+        deadline = time.monotonic() + 8
+        while len(pool.ahead) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        at_once.extend(sorted(pool.ahead))
+        return "x"
+
+    at_once: list[str] = []
+    pool = SlowPool(improver)
     played(tmp_path, toy, improver, pool)
+    assert at_once == ["a", "bb", "ccc"]
+
+
+@pytest.mark.parametrize("is_promoted", [False, True])
+def test_what_waits_for_an_evaluator_when_it_is_overdue_is_ended_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch, is_promoted: bool
+) -> None:
+    monkeypatch.setattr(gated, "ABANDON_S", 0.0)
+    gate = Gate(2)
+    underway = gated._Underway(gate, gate.enter(Urgency.AHEAD))
+    before = set(threading.enumerate())
+    underway.abandon()
+    for timer in set(threading.enumerate()) - before:
+        timer.join()
+    if is_promoted:
+        underway.promote()
+    ended: list[bool] = []
+    underway.begin(lambda: ended.append(True))
+    assert underway.was_ended is not is_promoted
+    assert ended == [True] * (not is_promoted)
 
 
 def guesses_of(utility_calls: int, toy: st.Task) -> tuple[Guesses, Account, list[Guess]]:

@@ -86,8 +86,9 @@ class RecordedPool:
     ) -> None:
         self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
-        # As many as there are slots: more could not begin. None begins before there is work.
-        self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
+        # The last are used; machines that joined since had slots for more than those before.
+        self._ahead_threads: list[ThreadPoolExecutor] = []
+        self._most_ahead = 0
         self._tally = Tally()
         self._pool = pool
         self._journal = journal
@@ -222,11 +223,11 @@ class RecordedPool:
             return
         try:
             outcome = self._ahead.score_ahead(guess.job, claim)
-            if began:
-                self._tally.took(guess.key, time.monotonic() - began[0])
             if outcome is not None:
+                seconds = time.monotonic() - began[0]
                 outcome = _without_secrets(outcome)
-                self._record(guess.job, outcome, time.monotonic() - began[0])
+                self._record(guess.job, outcome, seconds)
+                self._tally.took(guess.key, seconds)
                 with self._lock:
                     self.scored += 1
                 mine.set_result(outcome)
@@ -235,6 +236,8 @@ class RecordedPool:
                 with self._lock:
                     del self._running[name]
             if not mine.done():
+                if began:
+                    self._tally.given_up(guess.key, time.monotonic() - began[0])
                 mine.set_exception(_GivenUp())
 
     def improve(self, job: ImproveJob) -> Outcome:
@@ -306,9 +309,20 @@ class RecordedPool:
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
-        self._ahead_threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._ahead_threads:
+            threads.shutdown(wait=False, cancel_futures=True)
         self._pool.close()
-        self._ahead_threads.shutdown()
+        for threads in self._ahead_threads:
+            threads.shutdown()
+
+    def _threads_ahead(self) -> ThreadPoolExecutor:
+        """As many threads as there are slots: more could not begin."""
+        with self._lock:
+            slots = max(1, self._pool.slots)
+            if slots > self._most_ahead:
+                self._most_ahead = slots
+                self._ahead_threads.append(ThreadPoolExecutor(slots, thread_name_prefix="ahead"))
+            return self._ahead_threads[-1]
 
     def _guesses(self, job: ImproveJob) -> Guesses | None:
         # The last slot is never given away, so there must be another one.
@@ -321,7 +335,7 @@ class RecordedPool:
                 return running or self._recorded(score) is not None
 
         def begin(guess: Guess) -> None:
-            self._ahead_threads.submit(self._score_ahead, guess)
+            self._threads_ahead().submit(self._score_ahead, guess)
 
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
