@@ -123,9 +123,7 @@ class RecordedPool:
 
     def _recorded(self, job: ScoreJob) -> Outcome | None:
         """The recorded outcome of the program, or of one with the same code; the lock is held."""
-        found = self._journal.recorded_evaluation(
-            job.task.key, job.split, job.repeat, job.solution.hash
-        )
+        found = self._own(job)
         if found is not None:
             self._duplicates.add(job)
             return found
@@ -137,6 +135,19 @@ class RecordedPool:
         self._journal.record(same, texts=(job.solution.source,))
         self.deduplicated += 1
         return same.outcome
+
+    def _own(self, job: ScoreJob) -> Outcome | None:
+        return self._journal.recorded_evaluation(
+            job.task.key, job.split, job.repeat, job.solution.hash
+        )
+
+    def _is_known(self, job: ScoreJob) -> bool:
+        """Whether nothing need be computed; records and counts nothing. The lock is held."""
+        return (
+            f"score {_key(job)}" in self._running
+            or self._own(job) is not None
+            or self._duplicates.score_of_one(job) is not None
+        )
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
@@ -206,9 +217,7 @@ class RecordedPool:
         def claim(underway: Underway) -> bool:
             self._check()
             with self._lock:
-                if not guess.wanted or name in self._running:
-                    return False
-                if self._recorded(guess.job) is not None:
+                if not guess.wanted or self._is_known(guess.job):
                     return False
                 self._running[name] = _Running(mine, underway.promote)
                 guess.underway = underway
@@ -331,8 +340,7 @@ class RecordedPool:
 
         def is_known(score: ScoreJob) -> bool:
             with self._lock:
-                running = f"score {_key(score)}" in self._running
-                return running or self._recorded(score) is not None
+                return self._is_known(score)
 
         def begin(guess: Guess) -> None:
             self._threads_ahead().submit(self._score_ahead, guess)
