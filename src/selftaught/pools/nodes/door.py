@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from selftaught.pools.nodes.software import software
 
 # Connections that have not said who they are yet; more are closed at once.
 MAX_STRANGERS = 64
+_AGAIN_S = 0.1
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,8 @@ class Door:
             except OSError:
                 if self._is_closed:
                     return
+                # Out of descriptors, most likely: who waits outside would be tried at once again.
+                time.sleep(_AGAIN_S)
                 continue
             if not self._strangers.acquire(blocking=False):
                 connection.close()
