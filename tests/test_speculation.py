@@ -346,6 +346,7 @@ def test_machines_that_join_score_ahead_too(tmp_path: Path, toy: st.Task) -> Non
 
     at_once: list[str] = []
     pool = SlowPool(improver)
+    pool.slots = 1
     played(tmp_path, toy, improver, pool)
     assert at_once == ["a", "bb", "ccc"]
 

@@ -334,8 +334,7 @@ class RecordedPool:
             return self._ahead_threads[-1]
 
     def _guesses(self, job: ImproveJob) -> Guesses | None:
-        # The last slot is never given away, so there must be another one.
-        if job.score_job is None or self._ahead is None or self.slots < 2:
+        if job.score_job is None or self._ahead is None:
             return None
 
         def is_known(score: ScoreJob) -> bool:
@@ -376,7 +375,8 @@ class RecordedPool:
 
         def ask(request: Request) -> Answer:
             answer = job.ask(request)
-            if guesses is not None:
+            # The last slot is never given away, so there must be another one by now.
+            if guesses is not None and self.slots > 1:
                 guesses.answered(answer.texts, job.initial.entry_point)
             return answer
 
