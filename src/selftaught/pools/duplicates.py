@@ -27,7 +27,7 @@ _BLANK = re.compile(r"\s+")
 
 
 class Duplicates:
-    """The latest programs with a score in a run, by what is left of them without comments.
+    """The latest programs that a run scores, by what is left of them without comments.
 
     Thread safety: none; the caller holds a lock.
 
@@ -40,7 +40,7 @@ class Duplicates:
         self._alike: dict[bytes, list[str]] = {}
 
     def add(self, job: ScoreJob) -> None:
-        """Take note of a program that has a score."""
+        """Take note of a program that has a score, or is about to."""
         if not follows_from_code(job):
             return
         alike = self._alike.setdefault(_sketch(job.solution.source), [])
@@ -49,13 +49,16 @@ class Duplicates:
         if job.solution.hash not in alike and len(alike) < MAX_ALIKE:
             alike.append(job.solution.hash)
 
+    def alike(self, job: ScoreJob) -> list[str]:
+        """The hashes of other programs that may have this one's code."""
+        if not follows_from_code(job):
+            return []
+        alike = self._alike.get(_sketch(job.solution.source), ())
+        return [other for other in alike if other != job.solution.hash]
+
     def score_of_one(self, job: ScoreJob) -> Evaluated | None:
         """The score, on the same instances, of another program with this one's code, or None."""
-        if not follows_from_code(job):
-            return None
-        for other in self._alike.get(_sketch(job.solution.source), ()):
-            if other == job.solution.hash:
-                continue
+        for other in self.alike(job):
             outcome = self._journal.recorded_evaluation(job.task.key, job.split, job.repeat, other)
             if outcome is not None and same_code(job.solution.source, self._journal.text(other)):
                 return Evaluated(

@@ -9,7 +9,6 @@ before anybody asked (see `selftaught.pools.speculation`).
 import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -22,21 +21,18 @@ from selftaught.errors import (
     SelftaughtError,
 )
 from selftaught.events import (
-    Attempted,
     BudgetRefused,
     Evaluated,
     Improved,
     Paused,
-    Requested,
     Speculated,
     evaluation_key,
 )
-from selftaught.language_model import Answer, Request
+from selftaught.language_model import Answer
 from selftaught.pool import (
     JOB_LOST,
     MAX_STARTS,
     AheadPool,
-    Attempt,
     ImproveJob,
     NodeLost,
     Pool,
@@ -44,11 +40,12 @@ from selftaught.pool import (
     Underway,
 )
 from selftaught.pools.duplicates import Duplicates
+from selftaught.pools.observed import observed
 from selftaught.pools.speculation import Guess, Guesses, Tally
 from selftaught.redaction import redacted
-from selftaught.solution import Solution
+from selftaught.solution import Solution, same_code
 from selftaught.store.journal import Journal
-from selftaught.utility import Outcome, Returned, Scored, kind, number
+from selftaught.utility import Outcome, Returned, Scored
 
 
 class _Running(msgspec.Struct, eq=False):
@@ -56,6 +53,7 @@ class _Running(msgspec.Struct, eq=False):
 
     outcome: Future[Outcome]
     promote: Callable[[], None] = lambda: None
+    scored: ScoreJob | None = None
 
 
 class _GivenUp(Exception):
@@ -113,7 +111,7 @@ class RecordedPool:
         key = _key(job)
         was_ahead = self._tally.asked(key)
         outcome, is_new = self._once(
-            f"score {key}", lambda: self._recorded(job), lambda: self._score_now(job)
+            f"score {key}", lambda: self._recorded(job), lambda: self._score_now(job), job
         )
         was_ahead = was_ahead or self._tally.asked(key)
         with self._lock:
@@ -145,27 +143,51 @@ class RecordedPool:
         """Whether nothing need be computed; records and counts nothing. The lock is held."""
         return (
             f"score {_key(job)}" in self._running
+            or self._twin(job) is not None
             or self._own(job) is not None
             or self._duplicates.score_of_one(job) is not None
         )
 
+    def _twin(self, job: ScoreJob) -> _Running | None:
+        """Who computes the score of another program with the same code now. The lock is held."""
+        for other in self._duplicates.alike(job):
+            key = evaluation_key(job.task.key, job.split, job.repeat, other)
+            found = self._running.get(f"score {key}")
+            if found is None or found.scored is None:
+                continue
+            if same_code(job.solution.source, found.scored.solution.source):
+                return found
+        return None
+
     def _once(
-        self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
+        self,
+        key: str,
+        recorded: Callable[[], Outcome | None],
+        compute: Callable[[], Outcome],
+        scored: ScoreJob | None = None,
     ) -> tuple[Outcome, bool]:
         """The recorded outcome, or that of who is computing it, or computed now (then True)."""
         while True:
+            twin = None
             with self._lock:
                 found = recorded()
                 if found is not None:
                     return found, False
                 running = self._running.get(key)
-                if running is None:
+                if running is None and scored is not None:
+                    twin = self._twin(scored)
+                if running is None and twin is None:
                     mine: Future[Outcome] = Future()
-                    self._running[key] = _Running(mine)
+                    self._begins(key, _Running(mine, scored=scored))
                     break
-            running.promote()
-            with contextlib.suppress(_GivenUp):
-                return running.outcome.result(), False
+            if twin is not None:
+                twin.promote()
+                # Once it has ended, the score is recorded, and this program's is found by it.
+                twin.outcome.exception()
+            elif running is not None:
+                running.promote()
+                with contextlib.suppress(_GivenUp):
+                    return running.outcome.result(), False
         try:
             outcome = compute()
         except BaseException as error:
@@ -177,6 +199,11 @@ class RecordedPool:
         finally:
             with self._lock:
                 del self._running[key]
+
+    def _begins(self, key: str, running: _Running) -> None:
+        self._running[key] = running
+        if running.scored is not None:
+            self._duplicates.add(running.scored)
 
     def _score_now(self, job: ScoreJob) -> Outcome:
         self._check()
@@ -197,8 +224,6 @@ class RecordedPool:
             ),
             texts=(job.solution.source,),
         )
-        with self._lock:
-            self._duplicates.add(job)
 
     @property
     def speculated(self) -> Speculated:
@@ -219,7 +244,7 @@ class RecordedPool:
             with self._lock:
                 if not guess.wanted or self._is_known(guess.job):
                     return False
-                self._running[name] = _Running(mine, underway.promote)
+                self._begins(name, _Running(mine, underway.promote, guess.job))
                 guess.underway = underway
             if not guess.wanted:
                 # Given up between the two lines above.
@@ -347,53 +372,16 @@ class RecordedPool:
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
     def _observed(self, job: ImproveJob, guesses: Guesses | None) -> ImproveJob:
-        """The same job, with every score it is told and everything it tries recorded."""
-        tried: Counter[Attempt] = Counter()
-
-        def utility(solution: Solution) -> Outcome:
-            self._check()
-            if guesses is not None:
-                guesses.asked(solution)
-            return job.utility(solution)
-
-        def on_score(call: int, solution: Solution, outcome: Outcome) -> None:
-            self._journal.record_once(
-                Requested(
-                    job=job.key,
-                    call=call,
-                    solution=solution.hash,
-                    outcome=kind(outcome),
-                    value=number(outcome, job.worst),
-                    calls=job.account.calls,
-                    responses=job.account.responses,
-                )
-            )
-
-        def initial_outcome() -> Outcome:
-            self._check()
-            return job.initial_outcome()
-
-        def ask(request: Request) -> Answer:
-            answer = job.ask(request)
+        def answered(answer: Answer) -> None:
             # The last slot is never given away, so there must be another one by now.
             if guesses is not None and self.slots > 1:
                 guesses.answered(answer.texts, job.initial.entry_point)
-            return answer
 
-        def on_attempt(attempt: Attempt) -> None:
-            tried[attempt] += 1
-            event = Attempted(job=job.key, what=attempt.what, detail=attempt.detail)
-            self._journal.record_up_to(event, tried[attempt])
-            job.on_attempt(attempt)
+        def asked(solution: Solution) -> None:
+            if guesses is not None:
+                guesses.asked(solution)
 
-        return msgspec.structs.replace(
-            job,
-            utility=utility,
-            initial_outcome=initial_outcome,
-            ask=ask,
-            on_attempt=on_attempt,
-            on_score=on_score,
-        )
+        return observed(job, self._journal, self._check, answered=answered, asked=asked)
 
 
 def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
