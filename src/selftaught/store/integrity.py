@@ -38,7 +38,7 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
         yield from differences(
             ledger,
             lambda table: connection.execute(
-                f"SELECT {', '.join(table.columns)} FROM {table.name}"
+                f"SELECT {', '.join((*table.columns, *table.derived))} FROM {table.name}"
             ),
         )
 
