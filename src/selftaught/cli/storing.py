@@ -116,7 +116,7 @@ def import_command(
     elif moved.run != moved.was:
         said = (
             f"Run {moved.was} with {moved.events:,} events is now run {moved.run} in "
-            f"{moved.store}, which holds another run {moved.was}."
+            f"{moved.store}, where {moved.was} was not free."
         )
     else:
         said = f"Run {moved.run} with {moved.events:,} events is now in {moved.store}."

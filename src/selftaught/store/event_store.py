@@ -48,7 +48,7 @@ class Adding(Protocol):
     """
 
     def free_id(self, run: str) -> str:
-        """Return an id, or the next free one of its day where a run has it."""
+        """Return an id, or the next free one of its day where a run has it or it is too high."""
         ...
 
     def add_run(self, run: str, created_at: float, command: str, config: str) -> None:

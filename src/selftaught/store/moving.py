@@ -1,11 +1,11 @@
 """One run out of a store into a file, and out of a file into a store."""
 
+import contextlib
 import gzip
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO
 
 import msgspec
@@ -33,7 +33,9 @@ from selftaught.store.record import (
 )
 from selftaught.store.run_file import (
     FORMAT,
+    FREE_BYTES,
     MAX_LINE_BYTES,
+    MAX_RATIO,
     VERSION,
     EventLine,
     Head,
@@ -44,7 +46,7 @@ from selftaught.store.run_file import (
 )
 from selftaught.version import __version__
 
-_LEVEL = 6
+_LEVEL, _NOT_COMPRESSED = 6, 0
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,17 +78,32 @@ def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
     Args:
         store: where it is.
         run: its id, in full.
-        out: where to write.
+        out: where to write; a file, which is emptied first.
 
     Raises:
         StoreError: no such run, or it is damaged.
     """
-    (row,) = [row for row in store.runs() if row.id == run]
+    row = store.run(run)
+    for level in (_LEVEL, _NOT_COMPRESSED):
+        out.seek(0)
+        out.truncate()
+        with contextlib.suppress(_LooksLikeABomb):
+            return _written(store, row, out, level)
+    raise AssertionError("what is not compressed has no ratio")
+
+
+class _LooksLikeABomb(Exception):
+    """A reader would refuse the file: programs that only repeat themselves shrink too much."""
+
+
+def _written(store: Store, row: RunRow, out: IO[bytes], level: int) -> Moved:
+    run = row.id
     digest = hashlib.sha256()
-    events = texts = 0
-    with gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as packed, Names() as written:
+    events = texts = unpacked = 0
+    with gzip.GzipFile("", "wb", level, out, mtime=0) as packed, Names() as written:
 
         def write(line: bytes) -> None:
+            nonlocal unpacked
             if len(line) > MAX_LINE_BYTES:
                 raise StoreError(
                     f"Run {run} cannot be exported: a line of its file would have {len(line):,} "
@@ -94,6 +111,10 @@ def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
                 )
             digest.update(line + b"\n")
             packed.write(line + b"\n")
+            unpacked += len(line) + 1
+            # With a margin for what waits to be compressed, and for a long line.
+            if unpacked > FREE_BYTES // 2 + MAX_RATIO * out.tell():
+                raise _LooksLikeABomb
 
         write(_head(row))
         for seq, at, event in store.events(run):
@@ -116,8 +137,8 @@ def import_run(path: str, store: str) -> Moved:
     """Take the run of a file into a store: all of it in one transaction, or nothing.
 
     The file is read to its end and found good before anything is written. A run that the store
-    holds already, as the file has it or with more events, is left as it is. Where another run has
-    its id, it gets a free one.
+    holds already, as the file has it or with more events, is left as it is. Where its id is not
+    free, it gets another one.
 
     Args:
         path: of the file.
@@ -221,7 +242,7 @@ def _named_texts(event: AnyEvent) -> Iterator[tuple[str, bool]]:
             pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
     try:
         # A pipe or a device is not opened for good before it is known to be a file.
