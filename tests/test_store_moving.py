@@ -485,6 +485,24 @@ def test_export_and_import_as_commands(store: str, tmp_path: Path) -> None:
     assert document["events"] == len(events_of(other, document["run"]))
 
 
+def test_an_import_tells_what_a_resume_would_reach(file: Path, tmp_path: Path) -> None:
+    """A resume sends the key to the address that the file names."""
+    other = str(tmp_path / "other.db")
+    assert "Resume it only" not in cli("import", str(file), "--store", other)
+    lines = lines_of(file)
+    lines[0]["config"] = {
+        "base_url": "http://stranger.example/v1\x1b[2J", "pool": "tcp://stranger.example:1",
+        "allow_weak_sandbox": True, "allow_network": True, "tasks": ["tsp", "/tmp/theirs"],
+    }  # fmt: skip
+    strange = written(file, lines)
+    told = cli("import", str(strange), "--store", other)
+    for one in ("stranger.example/v1", "tcp://stranger", "layers", "network", "/tmp/theirs"):
+        assert one in told
+    assert "\x1b" not in told
+    third = str(tmp_path / "third.db")
+    assert len(json.loads(cli("import", str(strange), "--store", third, "--json"))["reaches"]) == 5
+
+
 # --- between stores --------------------------------------------------------------------------------
 
 

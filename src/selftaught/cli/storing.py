@@ -121,6 +121,10 @@ def import_command(
     else:
         said = f"Run {moved.run} with {moved.events:,} events is now in {moved.store}."
     screen.out.print(said, markup=False)
+    if moved.is_new and moved.reaches:
+        screen.out.print("Resume it only if you agree, since the file says so:")
+        for one in moved.reaches:
+            screen.out.print(f"- {one}", markup=False)
 
 
 def _print_checked(checked: Checked, run: str | None) -> None:

@@ -46,6 +46,8 @@ from selftaught.store.run_file import (
 )
 from selftaught.version import __version__
 
+# The pool of this machine, in a configuration.
+LOCAL = "local"
 _LEVEL, _NOT_COMPRESSED = 6, 0
 
 
@@ -59,6 +61,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
         events, texts: how many.
         is_new: False where the store held the run already, and nothing was written.
         sha256: over the lines, as in the file's last one: the same run gives the same.
+        reaches: of an import, what a resume would reach because the file says so, in sentences.
     """
 
     store: str
@@ -68,6 +71,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     texts: int
     is_new: bool = True
     sha256: str
+    reaches: tuple[str, ...] = ()
 
 
 def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
@@ -319,4 +323,22 @@ def _moved(store: str, run: str, head: Head, tail: Tail, *, is_new: bool) -> Mov
         texts=tail.texts,
         is_new=is_new,
         sha256=tail.sha256,
+        reaches=tuple(_reaches(head.config)),
     )
+
+
+def _reaches(config: dict[str, object]) -> Iterator[str]:
+    """What of this machine, and from it, a resume would reach as a configuration says."""
+    if config.get("base_url"):
+        yield f"It asks its model at {config['base_url']}, with your key."
+    if config.get("pool", LOCAL) != LOCAL:
+        yield f"Its jobs go to {config['pool']}."
+    if config.get("allow_weak_sandbox"):
+        yield "Its programs run where layers of the sandbox are missing, too."
+    if config.get("allow_network"):
+        yield "Its programs reach the network where their task permits it."
+    names = [config.get("tasks"), config.get("held_out")]
+    tasks = [one for some in names if isinstance(some, list) for one in some]
+    folders = [one for one in tasks if isinstance(one, str) and "/" in one]
+    if folders:
+        yield f"Its tasks are run, as trusted code, from {', '.join(folders)}."
