@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from selftaught.cli import app
 from selftaught.errors import StoreError
+from selftaught.events import RoundEnded
 from selftaught.redaction import Redactor
 from selftaught.store import moving, run_file
 from selftaught.store.event_store import text_hash
@@ -403,6 +404,19 @@ def test_a_damaged_run_is_not_exported(store: str, tmp_path: Path) -> None:
     damage(Path(store), f"DELETE FROM texts WHERE hash = '{text_hash('expert')}'")
     with pytest.raises(StoreError, match=r"is damaged \(.*selftaught store check"):
         exported(store, tmp_path / "b.run")
+
+
+def test_a_text_that_is_missed_at_first_is_missed_where_it_is_needed(tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    with SQLiteStore.open(path, writable=True) as store:
+        run = store.new_run({}, "x")
+        gone = text_hash("never put")
+        store.append(run, evaluated(solution=gone))
+        exported(path, tmp_path / "a.run")
+        ended = RoundEnded(round=0, candidate=None, improver=gone, accepted=True, reason="")
+        store.append(run, ended)
+    with pytest.raises(StoreError, match=r"is damaged \(.*selftaught store check"):
+        exported(path, tmp_path / "b.run")
 
 
 # --- secrets, memory, commands ---------------------------------------------------------------------

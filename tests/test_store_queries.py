@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from postgres_server import PostgresServer, binaries, postgres_server
-from test_store_contract import EVERY_KIND, answered
+from test_store_contract import EVERY_KIND, answered, evaluated
 from test_store_views import RUN as WITH_REPETITIONS
 
 from selftaught.budget import Budget, Spent
@@ -523,6 +523,8 @@ def test_absurd_numbers_of_an_endpoint_are_recorded_and_counted(name: str) -> No
             store.append_with_texts(run, odd, ["expert", "improve this", "answer one"])
         (total,) = queries.totals_of(store, run)
         assert total.events == 3
+        for value in (5e-324, -5e-324, 1.7e308, 5e-324):
+            store.append(run, evaluated(value=value))
         assert total.prompt_tokens >= 10**12
         assert wrong_totals(store) == []
     with open_store(name, writable=True) as store:

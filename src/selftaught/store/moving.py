@@ -125,9 +125,10 @@ def _written(store: Store, row: RunRow, out: IO[bytes], level: int) -> Moved:
             if seq > row.events:
                 break
             for name, is_needed in _named_texts(event):
-                if name and written.add(name):
+                if name and name not in written:
                     content = _text(store, run, name, is_needed)
                     if content is not None:
+                        written.add(name)
                         write(content)
                         texts += 1
             write(_event(seq, at, event))

@@ -89,9 +89,9 @@ CANDIDATES = Table(
 FREQUENT = ("evaluated", "requested")
 IS_INDEXED = f"kind NOT IN {FREQUENT}"
 # An event adds no more than that, so that no sum overflows: an endpoint may say that an answer had
-# any number of tokens.
+# any number of tokens. And nothing smaller, so that no mean vanishes, which Postgres refuses too.
 _MOST_COUNT = 10**12
-_MOST = 1e300
+_MOST, _LEAST = 1e300, 1e-290
 TABLES = (TOTALS, SPENDING, APPLICATIONS, CANDIDATES)
 
 
@@ -112,8 +112,9 @@ class Addition(NamedTuple):
 
 
 def _bounded(amount: float) -> float:
-    most = _MOST_COUNT if isinstance(amount, int) else _MOST
-    return max(-most, min(most, amount))
+    if isinstance(amount, int):
+        return max(-_MOST_COUNT, min(_MOST_COUNT, amount))
+    return max(-_MOST, min(_MOST, amount)) if abs(amount) >= _LEAST else 0.0
 
 
 def additions(
