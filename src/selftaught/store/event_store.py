@@ -219,7 +219,7 @@ def run_row(
         id=run,
         created_at=created_at,
         command=command,
-        config=decode_config(config),
+        config=decode_config(config, run),
         status=status or "" if ended else "unfinished",
         reason=reason or "" if ended else "",
         ended_at=marked_at if ended else None,

@@ -94,9 +94,21 @@ def encode_config(config: dict[str, object]) -> str:
         ) from error
 
 
-def decode_config(text: str) -> dict[str, object]:
-    """Return the configuration of a run."""
-    config: dict[str, object] = json.loads(text)
+def decode_config(text: str | bytes, run: str) -> dict[str, object]:
+    """Return the configuration of a run.
+
+    Raises:
+        StoreError: it was damaged.
+    """
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise StoreError(
+            f"The configuration of run {run!r} cannot be read: its store is damaged, and "
+            "`selftaught store repair` saves the rest."
+        )
     return config
 
 

@@ -6,7 +6,6 @@ each run keeps all of its events that count, in their order and numbered anew: a
 results up by key, so a lost one costs itself and nothing that came after it.
 """
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from selftaught.events import (
 from selftaught.events import kind as kind_of
 from selftaught.store.event_store import bytes_hash, text_hash
 from selftaught.store.record import (
+    decode_config,
     decode_event,
     encode_config,
     is_time,
@@ -284,10 +284,9 @@ def _time(at: float) -> float:
 
 def _config(text: str) -> dict[str, object] | None:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
+        return decode_config(text, "")
+    except StoreError:
         return None
-    return config if isinstance(config, dict) else None
 
 
 def _unanswered(event: Answered) -> Unanswered:
