@@ -105,3 +105,16 @@ def test_an_event_of_an_unknown_kind_is_an_error_that_says_which(path: Path) -> 
         pytest.raises(StoreError, match=f"Event 2 of run '{run}' cannot be read .*dreamt"),
     ):
         list(store.events(run))
+
+
+@pytest.mark.parametrize("config", ["torn", "[1]", ""])
+def test_a_configuration_that_cannot_be_read_is_said_by_every_reader(
+    path: Path, config: str
+) -> None:
+    filled(path)
+    damage(path, f"UPDATE runs SET config = '{config}'")
+    with (
+        SQLiteStore.open(path, writable=False) as store,
+        pytest.raises(StoreError, match=r"configuration of run .*selftaught store repair"),
+    ):
+        store.runs()

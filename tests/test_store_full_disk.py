@@ -21,7 +21,7 @@ from selftaught.errors import StoreError
 from selftaught.events import kind
 from selftaught.store import room
 from selftaught.store.sqlite import SQLiteStore
-from selftaught.store.upkeep import check_store
+from selftaught.store.upkeep import check_store, repair_store
 
 MIB = 2**20
 
@@ -124,6 +124,23 @@ def test_a_store_on_a_full_disk_cannot_be_made_and_leaves_nothing_half_made(
     ballast.unlink()
     with SQLiteStore.open(disk / "runs.db", writable=True) as store:
         assert store.check() == []
+
+
+def test_what_a_full_disk_keeps_from_being_saved_is_said(
+    mounted: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """The log has room for all of it, the file beside the log has not."""
+    path = tmp_path / "runs.db"
+    with SQLiteStore.open(path, writable=True) as store:
+        run = store.new_run({}, "x")
+        for number in range(3_000):
+            store.append_with_texts(run, paused(number), [f"{number} " * 500])
+    size = path.stat().st_size
+    # What was found, the log of the new store, and half of that store.
+    disk = mounted(int(2.6 * size))
+    with pytest.raises(StoreError, match="disk is full"):
+        repair_store(str(path), str(disk / "saved.db"))
+    assert list(disk.iterdir()) == []
 
 
 def test_room_is_what_the_disk_and_the_limits_leave(

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from selftaught.cli import app
 from selftaught.errors import StoreError
+from selftaught.events import RoundEnded
 from selftaught.redaction import Redactor
 from selftaught.store import moving, run_file
 from selftaught.store.event_store import text_hash
@@ -104,10 +105,10 @@ def test_a_run_that_goes_on_is_exported_as_far_as_it_was(tmp_path: Path) -> None
             def __getattr__(self, name: str) -> object:
                 return getattr(store, name)
 
-            def runs(self) -> object:
-                rows = store.runs()
+            def run(self, name: str) -> object:
+                row = store.run(name)
                 store.append(run, paused(9))
-                return rows
+                return row
 
         with (tmp_path / "a.run").open("wb") as out:
             assert export_run(Growing(), run, out).events == 5  # type: ignore[arg-type]
@@ -161,6 +162,50 @@ def test_a_run_that_went_on_elsewhere_is_entered_beside_its_beginning(
     moved = import_run(str(tmp_path / "more.run"), store)
     assert moved.is_new
     assert moved.run.endswith("-002")
+
+
+@pytest.mark.parametrize("number", ["999999", "9999999", "999999999"])
+def test_an_imported_run_does_not_use_up_the_names_of_its_day(
+    file: Path, tmp_path: Path, number: str
+) -> None:
+    """A run of a name that is too long would be found by no repair and taken by no import."""
+    lines = lines_of(file)
+    lines[0]["run"] = lines[0]["run"][:-3] + number  # type: ignore[index]
+    other = str(tmp_path / "other.db")
+    import_run(str(written(file, lines)), other)
+    with SQLiteStore.open(other, writable=True) as store:
+        new = store.new_run({}, "x")
+    assert run_file.RUN_NAME.fullmatch(new)
+    assert len(new) <= len("r-20261124-1000000")
+    exported(other, tmp_path / "again.run", new)
+    assert import_run(str(tmp_path / "again.run"), str(tmp_path / "third.db")).is_new
+
+
+def test_programs_that_only_repeat_themselves_are_exported_and_imported(tmp_path: Path) -> None:
+    """They shrink as a bomb does, and a hostile improver may write them."""
+    path = str(tmp_path / "runs.db")
+    with SQLiteStore.open(path, writable=True) as store:
+        run = store.new_run({}, "x")
+        with store.adding() as adding:
+            for number in range(1, 601):
+                text = f"# {number}" + "x" * 200_000
+                adding.add_text(text)
+                event = evaluated(solution=text_hash(text))
+                adding.add_event(run, number, float(number), event)
+    moved = exported(path, tmp_path / "a.run")
+    assert moved.texts == 600
+    assert import_run(str(tmp_path / "a.run"), str(tmp_path / "other.db")).is_new
+    exported(str(tmp_path / "other.db"), tmp_path / "b.run")
+    assert (tmp_path / "b.run").read_bytes() == (tmp_path / "a.run").read_bytes()
+
+
+def test_a_run_that_is_not_there_is_said_so(store: str, tmp_path: Path) -> None:
+    with (
+        SQLiteStore.open(store, writable=False) as opened,
+        (tmp_path / "b.run").open("wb") as out,
+        pytest.raises(StoreError, match="There is no run 'r-1'"),
+    ):
+        export_run(opened, "r-1", out)
 
 
 # --- files that are not right ----------------------------------------------------------------------
@@ -242,6 +287,9 @@ CHANGES: list[tuple[str, Callable[[list[dict[str, object]]], object], str]] = [
     ("name", lambda L: L[0].update(run="r-20261124-001\n"), "names a run"),
     ("digits", lambda L: L[0].update(run="r-２０２６1124-001"), "names a run"),
     ("time", lambda L: L[0].update(created_at=1e999), "is no line of a run|a time that is none"),
+    ("date", lambda L: L[0].update(created_at=1e18), "a time that is none"),
+    ("past", lambda L: L[0].update(created_at=-1e18), "a time that is none"),
+    ("deep", lambda L: L[0].update(config=nested(700)), "must be JSON|is no line of a run"),
     ("config", lambda L: L[0].update(config=[1]), "Expected `object`"),
     ("field", lambda L: L[0].update(path="/etc/passwd"), "unknown field"),
     ("text", lambda L: of(L, "text").update(text="other"), "is not that of its hash"),
@@ -252,9 +300,17 @@ CHANGES: list[tuple[str, Callable[[list[dict[str, object]]], object], str]] = [
     ("seq", lambda L: of(L, "event").update(seq=10**30), "is no line of a run|comes next"),
     ("kind", lambda L: of(L, "event")["event"].update(type="dreamt"), "dreamt"),  # type: ignore[index,attr-defined]
     ("at", lambda L: of(L, "event").update(at=-(1e999)), "is no line of a run|a time that is none"),
+    ("future", lambda L: of(L, "event").update(at=1e18), "a time that is none"),
     ("count", lambda L: L[-1].update(events=3), "counts other lines"),
     ("sum", lambda L: L[-1].update(sha256="0" * 64), "is the checksum of other lines"),
 ]
+
+
+def nested(depth: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
 
 
 def of(lines: list[dict[str, object]], kind: str) -> dict[str, object]:
@@ -350,6 +406,19 @@ def test_a_damaged_run_is_not_exported(store: str, tmp_path: Path) -> None:
         exported(store, tmp_path / "b.run")
 
 
+def test_a_text_that_is_missed_at_first_is_missed_where_it_is_needed(tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    with SQLiteStore.open(path, writable=True) as store:
+        run = store.new_run({}, "x")
+        gone = text_hash("never put")
+        store.append(run, evaluated(solution=gone))
+        exported(path, tmp_path / "a.run")
+        ended = RoundEnded(round=0, candidate=None, improver=gone, accepted=True, reason="")
+        store.append(run, ended)
+    with pytest.raises(StoreError, match=r"is damaged \(.*selftaught store check"):
+        exported(path, tmp_path / "b.run")
+
+
 # --- secrets, memory, commands ---------------------------------------------------------------------
 
 
@@ -424,10 +493,28 @@ def test_export_and_import_as_commands(store: str, tmp_path: Path) -> None:
     assert "is now in" in cli("import", file, "--store", other)
     assert "nothing was written" in cli("import", file, "--store", other)
     fill(str(tmp_path / "third.db"))
-    assert "which holds another run" in cli("import", file, "--store", str(tmp_path / "third.db"))
+    assert "was not free" in cli("import", file, "--store", str(tmp_path / "third.db"))
     document = json.loads(cli("import", file, "--store", other, "--json"))
     assert document["is_new"] is False
     assert document["events"] == len(events_of(other, document["run"]))
+
+
+def test_an_import_tells_what_a_resume_would_reach(file: Path, tmp_path: Path) -> None:
+    """A resume sends the key to the address that the file names."""
+    other = str(tmp_path / "other.db")
+    assert "Resume it only" not in cli("import", str(file), "--store", other)
+    lines = lines_of(file)
+    lines[0]["config"] = {
+        "base_url": "http://stranger.example/v1\x1b[2J", "pool": "tcp://stranger.example:1",
+        "allow_weak_sandbox": True, "allow_network": True, "tasks": ["tsp", "/tmp/theirs"],
+    }  # fmt: skip
+    strange = written(file, lines)
+    told = cli("import", str(strange), "--store", other)
+    for one in ("stranger.example/v1", "tcp://stranger", "layers", "network", "/tmp/theirs"):
+        assert one in told
+    assert "\x1b" not in told
+    third = str(tmp_path / "third.db")
+    assert len(json.loads(cli("import", str(strange), "--store", third, "--json"))["reaches"]) == 5
 
 
 # --- between stores --------------------------------------------------------------------------------

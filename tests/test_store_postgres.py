@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,12 @@ from test_store_contract import EVERY_KIND, StoreContract, answered, evaluated, 
 
 from selftaught.errors import StoreError  # noqa: E402
 from selftaught.runs.launch import resume, start  # noqa: E402
+from selftaught.store import postgres_schema  # noqa: E402
+from selftaught.store.event_store import text_hash  # noqa: E402
 from selftaught.store.migrations import MIGRATIONS as OF_SQLITE  # noqa: E402
 from selftaught.store.opening import open_store  # noqa: E402
 from selftaught.store.postgres import PostgresStore  # noqa: E402
+from selftaught.store.postgres_reading import CrossedWriters  # noqa: E402
 from selftaught.store.postgres_schema import MIGRATIONS  # noqa: E402
 from selftaught.store.sqlite import SQLiteStore  # noqa: E402
 
@@ -74,6 +79,64 @@ def test_two_processes_write_two_runs_but_never_one(url: str) -> None:
         one.close()
         assert other.append(mine, paused(1)) == 2
         assert other.check() == []
+
+
+def test_runs_whose_names_hash_alike_have_writers_of_their_own(url: str) -> None:
+    seen: dict[str, str] = {}
+    for number in range(1, 10_000):
+        run = f"r-20261124-{number:03d}"
+        same = seen.setdefault(text_hash(run)[:4], run)
+        if same != run:
+            break
+    with (
+        PostgresStore.open(url, writable=True) as one,
+        PostgresStore.open(url, writable=True) as other,
+    ):
+        with one.adding() as adding:
+            adding.add_run(run, 0.0, "x", "{}")
+            adding.add_run(same, 0.0, "x", "{}")
+        assert one.append(run, paused()) == other.append(same, paused()) == 1
+
+
+def test_an_append_that_an_import_meets_crosswise_is_tried_again(url: str) -> None:
+    first, second = sorted(["one text", "another"], key=text_hash)
+    with (
+        PostgresStore.open(url, writable=True) as one,
+        PostgresStore.open(url, writable=True) as other,
+        psycopg.connect(url, autocommit=True) as raw,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        run = one.new_run({}, "x")
+        # The server ends either of the two.
+        with suppress(CrossedWriters), other.adding() as adding:
+            adding.add_text(second)
+            adding.flush()
+            appended = threads.submit(one.append_with_texts, run, paused(), [first, second])
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while not raw.execute(waits).fetchone()[0]:  # type: ignore[index]
+                assert not appended.done()
+            adding.add_text(first)
+            adding.flush()
+        assert appended.result(timeout=60) == 1
+        assert one.texts([text_hash(first), text_hash(second)]) == (first, second)
+        assert one.check() == []
+
+
+def test_a_store_is_not_brought_up_to_date_under_a_writer_of_an_earlier_version(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events would be in no total: it has no table of totals to add to."""
+    with psycopg.connect(url, autocommit=True) as raw, monkeypatch.context() as patched:
+        patched.setattr(postgres_schema, "MIGRATIONS", MIGRATIONS[:3])
+        postgres_schema.migrate(raw, 0.0)
+        raw.execute("SELECT pg_advisory_lock(%s, 1)", (postgres_schema.RUN_LOCKS,))
+        patched.undo()
+        with pytest.raises(StoreError, match="wait until that has ended"):
+            PostgresStore.open(url, writable=True)
+        PostgresStore.open(url, writable=False).close()
+        assert postgres_schema.schema_version(raw) == 3
+    with PostgresStore.open(url, writable=True) as store:
+        assert store.select("SELECT * FROM totals") == []
 
 
 def test_the_run_of_a_killed_writer_is_free_and_whole(url: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from postgres_server import PostgresServer, binaries, postgres_server
-from test_store_contract import EVERY_KIND, answered
+from test_store_contract import EVERY_KIND, answered, evaluated
 from test_store_views import RUN as WITH_REPETITIONS
 
 from selftaught.budget import Budget, Spent
@@ -38,6 +38,7 @@ from selftaught.runs.costs import Call, read_costs
 from selftaught.runs.launch import start
 from selftaught.store import migrations, postgres_schema, queries
 from selftaught.store.event_store import RunRow, Store, text_hash
+from selftaught.store.journal import Journal
 from selftaught.store.opening import open_store
 from selftaught.store.postgres_text import column_bytes
 from selftaught.store.record import encode_config, encode_event, text_to_column, without_nul
@@ -513,6 +514,24 @@ def test_an_event_that_cannot_be_read_does_not_keep_a_store_from_being_upgraded(
         assert len(wrong_totals(store)) == 1
 
 
+def test_absurd_numbers_of_an_endpoint_are_recorded_and_counted(name: str) -> None:
+    odd = answered(
+        prompt_tokens=2**63, completion_tokens=2**64 - 1, dollars=1.7e308, lost_dollars=1.7e308,
+    )  # fmt: skip
+    with open_store(name, writable=True) as store:
+        run = store.new_run({}, "x")
+        for _ in range(3):
+            store.append_with_texts(run, odd, ["expert", "improve this", "answer one"])
+        (total,) = queries.totals_of(store, run)
+        assert total.events == 3
+        for value in (5e-324, -5e-324, 1.7e308, 5e-324):
+            store.append(run, evaluated(value=value))
+        assert total.prompt_tokens >= 10**12
+        assert wrong_totals(store) == []
+    with open_store(name, writable=True) as store:
+        assert Journal(store, run).tokens >= 10**12
+
+
 def test_totals_that_do_not_agree_with_the_events_are_found(name: str) -> None:
     with open_store(name, writable=True) as store:
         run = store.new_run({}, "x")
@@ -520,7 +539,7 @@ def test_totals_that_do_not_agree_with_the_events_are_found(name: str) -> None:
             store.append_with_texts(run, event, texts)
     statements = (
         "UPDATE totals SET events = events + 1 WHERE kind = 'evaluated'",
-        "DELETE FROM candidates WHERE split = 'val'",
+        "UPDATE candidates SET mean = mean + 1",
     )
     if name.startswith("postgresql"):
         import psycopg

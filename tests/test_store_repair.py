@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from selftaught.errors import StoreError
 from selftaught.events import (
     Answered,
     AnyEvent,
+    Asked,
     Evaluated,
     Improved,
     Repaired,
@@ -30,6 +32,7 @@ from selftaught.events import (
     kind,
 )
 from selftaught.store.event_store import text_hash
+from selftaught.store.journal import Journal
 from selftaught.store.salvage import LOST_TEXT, SavedRun
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.store.upkeep import check_store, repair_store
@@ -404,6 +407,46 @@ def test_a_lost_answer_is_told_counted_and_its_cost_kept(copied: Path) -> None:
     assert stand_in.lost_dollars == event.dollars
     assert saved[first.run][-1] == Repaired(lost={"answered": 1})
     assert not any(isinstance(one, Repaired) for one in saved[second.run])
+
+
+def test_a_lost_answer_is_not_counted_as_a_call_under_way_too(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    event, texts = asked(3)
+    with SQLiteStore.open(path, writable=True) as store:
+        run = store.new_run({"command": "run"}, "selftaught run toy")
+        begun = Asked(
+            job=event.job, content_hash=event.content_hash, occurrence=event.occurrence,
+            worst_tokens=1000, worst_dollars=1.0,
+        )  # fmt: skip
+        store.append(run, begun)
+        store.append_with_texts(run, event, texts)
+    damage(path, f"DELETE FROM texts WHERE hash = '{text_hash(texts[2])}'")
+    repaired(path)
+    with SQLiteStore.open(path.with_name("new.db"), writable=True) as store:
+        journal = Journal(store, run)
+        assert journal.record_resumed().under_way == 0
+        assert (journal.tokens, journal.dollars) == (event.prompt_tokens, event.dollars)
+
+
+@pytest.mark.parametrize("damaged", [float("nan"), float("inf"), -1e300, 1e300])
+def test_a_time_that_was_damaged_costs_nothing_else(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, damaged: float
+) -> None:
+    truth = contents(copied)
+    monkeypatch.chdir(copied.parent)
+    content = copied.read_bytes()
+    with SQLiteStore.open(copied, writable=False) as store:
+        row = store.runs()[0]
+        times = [row.created_at, next(at for _, at, _ in store.events(row.id))]
+    for at in times:
+        assert struct.pack(">d", at) in content
+        content = content.replace(struct.pack(">d", at), struct.pack(">d", damaged))
+    copied.write_bytes(content)
+    runs, saved = repaired(copied)
+    assert saved == truth
+    assert all(one.is_whole for one in runs)
+    shown = CliRunner().invoke(app, ["show", "--store", "new.db"])
+    assert shown.exit_code == 0, shown.exception
 
 
 def test_an_altered_answer_is_no_answer(copied: Path) -> None:

@@ -116,11 +116,15 @@ def import_command(
     elif moved.run != moved.was:
         said = (
             f"Run {moved.was} with {moved.events:,} events is now run {moved.run} in "
-            f"{moved.store}, which holds another run {moved.was}."
+            f"{moved.store}, where {moved.was} was not free."
         )
     else:
         said = f"Run {moved.run} with {moved.events:,} events is now in {moved.store}."
     screen.out.print(said, markup=False)
+    if moved.is_new and moved.reaches:
+        screen.out.print("Resume it only if you agree, since the file says so:")
+        for one in moved.reaches:
+            screen.out.print(f"- {one}", markup=False)
 
 
 def _print_checked(checked: Checked, run: str | None) -> None:

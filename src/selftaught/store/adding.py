@@ -11,6 +11,8 @@ from selftaught.store.totals import TABLES, addition_parameters, addition_sql
 
 _ADD = {table: addition_sql(table, "?") for table in TABLES}
 DAY_CHARS = len("r-20261124-")
+# New runs count on from the highest number of their day: no imported one may use the numbers up.
+MAX_ID_CHARS = DAY_CHARS + 6
 
 
 class SQLiteAdding:
@@ -21,9 +23,10 @@ class SQLiteAdding:
         self._totals = InOrder()
 
     def free_id(self, run: str) -> str:
-        """Return an id, or the next free one of its day where a run has it."""
+        """Return an id, or the next free one of its day where a run has it or it is too high."""
         taken = self._connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone()
-        return free_name(self._connection, run[:DAY_CHARS]) if taken else run
+        is_free = taken is None and len(run) <= MAX_ID_CHARS
+        return run if is_free else free_name(self._connection, run[:DAY_CHARS])
 
     def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
         """Enter a run; `config` is JSON."""

@@ -97,12 +97,14 @@ def _take_up(row: Row, findings: Findings) -> None:
     """Tell by its form what a row is of; columns that later versions add come last."""
     try:
         match row.values:
-            case (bytes(run), bytes(kind), bytes(key), int(seq), int()) if row.rowid is None:
-                findings.add_entry(run.decode(), seq, kind.decode(), key.decode())
-            case (bytes(run), int(seq), int()) if row.rowid is None:
-                findings.add_entry(run.decode(), seq)
+            # Rows are numbered over all runs, so none has a lower number than in its own.
+            case (bytes(run), bytes(kind), bytes(key), int(seq), int(rowid)) if row.rowid is None:
+                if seq <= rowid:
+                    findings.add_entry(run.decode(), seq, kind.decode(), key.decode())
+            case (bytes(run), int(seq), int(rowid)) if row.rowid is None:
+                if seq <= rowid:
+                    findings.add_entry(run.decode(), seq)
             case (bytes(run), int(seq), float(at) | int(at), bytes(kind), bytes(key), body, *_):
-                # Rows are numbered over all runs, so none has a lower number than in its own.
                 if isinstance(body, bytes) and row.rowid is not None and seq <= row.rowid:
                     findings.add_event(
                         run.decode(), seq, float(at), kind.decode(), key.decode(), body

@@ -48,7 +48,7 @@ class Adding(Protocol):
     """
 
     def free_id(self, run: str) -> str:
-        """Return an id, or the next free one of its day where a run has it."""
+        """Return an id, or the next free one of its day where a run has it or it is too high."""
         ...
 
     def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
@@ -219,7 +219,7 @@ def run_row(
         id=run,
         created_at=created_at,
         command=command,
-        config=decode_config(config),
+        config=decode_config(config, run),
         status=status or "" if ended else "unfinished",
         reason=reason or "" if ended else "",
         ended_at=marked_at if ended else None,

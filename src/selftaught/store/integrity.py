@@ -1,6 +1,5 @@
 """What `check` looks at: the file itself, numbering, events, the texts they refer to, totals."""
 
-import json
 import sqlite3
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ from selftaught.store.event_store import bytes_hash
 from selftaught.store.ledger import Ledger, differences
 from selftaught.store.migrations import WITH_TOTALS, schema_version
 from selftaught.store.names import Names
-from selftaught.store.record import decode_event, referenced_texts
+from selftaught.store.record import decode_config, decode_event, referenced_texts
 
 
 def problems(connection: sqlite3.Connection) -> Iterator[str]:
@@ -38,7 +37,7 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
         yield from differences(
             ledger,
             lambda table: connection.execute(
-                f"SELECT {', '.join(table.columns)} FROM {table.name}"
+                f"SELECT {', '.join((*table.columns, *table.derived))} FROM {table.name}"
             ),
         )
 
@@ -46,10 +45,8 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
 def config_problems(run: str, config: bytes | str) -> Iterator[str]:
     """Yield what is wrong with the configuration of a run, which is what it is resumed by."""
     try:
-        is_config = isinstance(json.loads(config), dict)
-    except (ValueError, RecursionError):
-        is_config = False
-    if not is_config:
+        decode_config(config, run)
+    except StoreError:
         yield f"The configuration of run {run!r} cannot be read."
 
 

@@ -65,7 +65,7 @@ class Ledger:
                 known[place] += row[place]  # type: ignore[operator]
 
     def rows(self, table: Table) -> list[list[Value]]:
-        """The rows of a table, as `Table.columns`, and the mean of a candidate's scores."""
+        """The rows of a table, as `Table.columns` and what is derived from them."""
         rows = self._rows[table].values()
         if table is not CANDIDATES:
             return list(rows)
@@ -107,7 +107,7 @@ def differences(ledger: Ledger, stored: Callable[[Table], Iterable[Sequence[Valu
 
     Args:
         ledger: of all runs.
-        stored: the rows of a table, as `Table.columns`.
+        stored: the rows of a table, with the columns of `Ledger.rows`.
     """
     found = []
     for table in TABLES:
@@ -134,5 +134,5 @@ def _agree(one: Sequence[Value], other: Sequence[Value]) -> bool:
             and isinstance(b, (int, float))
             and abs(a - b) <= 1e-9 * max(abs(a), abs(b))
         )
-        for a, b in zip(one, other, strict=False)
+        for a, b in zip(one, other, strict=True)
     )

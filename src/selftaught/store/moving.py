@@ -1,11 +1,11 @@
 """One run out of a store into a file, and out of a file into a store."""
 
+import contextlib
 import gzip
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO
 
 import msgspec
@@ -33,7 +33,9 @@ from selftaught.store.record import (
 )
 from selftaught.store.run_file import (
     FORMAT,
+    FREE_BYTES,
     MAX_LINE_BYTES,
+    MAX_RATIO,
     VERSION,
     EventLine,
     Head,
@@ -44,7 +46,9 @@ from selftaught.store.run_file import (
 )
 from selftaught.version import __version__
 
-_LEVEL = 6
+# The pool of this machine, in a configuration.
+LOCAL = "local"
+_LEVEL, _NOT_COMPRESSED = 6, 0
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
         events, texts: how many.
         is_new: False where the store held the run already, and nothing was written.
         sha256: over the lines, as in the file's last one: the same run gives the same.
+        reaches: of an import, what a resume would reach because the file says so, in sentences.
     """
 
     store: str
@@ -66,6 +71,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     texts: int
     is_new: bool = True
     sha256: str
+    reaches: tuple[str, ...] = ()
 
 
 def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
@@ -76,17 +82,32 @@ def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
     Args:
         store: where it is.
         run: its id, in full.
-        out: where to write.
+        out: where to write; a file, which is emptied first.
 
     Raises:
         StoreError: no such run, or it is damaged.
     """
-    (row,) = [row for row in store.runs() if row.id == run]
+    row = store.run(run)
+    for level in (_LEVEL, _NOT_COMPRESSED):
+        out.seek(0)
+        out.truncate()
+        with contextlib.suppress(_LooksLikeABomb):
+            return _written(store, row, out, level)
+    raise AssertionError("what is not compressed has no ratio")
+
+
+class _LooksLikeABomb(Exception):
+    """A reader would refuse the file: programs that only repeat themselves shrink too much."""
+
+
+def _written(store: Store, row: RunRow, out: IO[bytes], level: int) -> Moved:
+    run = row.id
     digest = hashlib.sha256()
-    events = texts = 0
-    with gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as packed, Names() as written:
+    events = texts = unpacked = 0
+    with gzip.GzipFile("", "wb", level, out, mtime=0) as packed, Names() as written:
 
         def write(line: bytes) -> None:
+            nonlocal unpacked
             if len(line) > MAX_LINE_BYTES:
                 raise StoreError(
                     f"Run {run} cannot be exported: a line of its file would have {len(line):,} "
@@ -94,15 +115,20 @@ def export_run(store: Store, run: str, out: IO[bytes]) -> Moved:
                 )
             digest.update(line + b"\n")
             packed.write(line + b"\n")
+            unpacked += len(line) + 1
+            # With a margin for what waits to be compressed, and for a long line.
+            if unpacked > FREE_BYTES // 2 + MAX_RATIO * out.tell():
+                raise _LooksLikeABomb
 
         write(_head(row))
         for seq, at, event in store.events(run):
             if seq > row.events:
                 break
             for name, is_needed in _named_texts(event):
-                if name and written.add(name):
+                if name and name not in written:
                     content = _text(store, run, name, is_needed)
                     if content is not None:
+                        written.add(name)
                         write(content)
                         texts += 1
             write(_event(seq, at, event))
@@ -116,8 +142,8 @@ def import_run(path: str, store: str) -> Moved:
     """Take the run of a file into a store: all of it in one transaction, or nothing.
 
     The file is read to its end and found good before anything is written. A run that the store
-    holds already, as the file has it or with more events, is left as it is. Where another run has
-    its id, it gets a free one.
+    holds already, as the file has it or with more events, is left as it is. Where its id is not
+    free, it gets another one.
 
     Args:
         path: of the file.
@@ -221,7 +247,7 @@ def _named_texts(event: AnyEvent) -> Iterator[tuple[str, bool]]:
             pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
     try:
         # A pipe or a device is not opened for good before it is known to be a file.
@@ -298,4 +324,22 @@ def _moved(store: str, run: str, head: Head, tail: Tail, *, is_new: bool) -> Mov
         texts=tail.texts,
         is_new=is_new,
         sha256=tail.sha256,
+        reaches=tuple(_reaches(head.config)),
     )
+
+
+def _reaches(config: dict[str, object]) -> Iterator[str]:
+    """What of this machine, and from it, a resume would reach as a configuration says."""
+    if config.get("base_url"):
+        yield f"It asks its model at {config['base_url']}, with your key."
+    if config.get("pool", LOCAL) != LOCAL:
+        yield f"Its jobs go to {config['pool']}."
+    if config.get("allow_weak_sandbox"):
+        yield "Its programs run where layers of the sandbox are missing, too."
+    if config.get("allow_network"):
+        yield "Its programs reach the network where their task permits it."
+    names = [config.get("tasks"), config.get("held_out")]
+    tasks = [one for some in names if isinstance(some, list) for one in some]
+    folders = [one for one in tasks if isinstance(one, str) and "/" in one]
+    if folders:
+        yield f"Its tasks are run, as trusted code, from {', '.join(folders)}."

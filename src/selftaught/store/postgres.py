@@ -19,9 +19,10 @@ from selftaught.store.event_store import (
 )
 from selftaught.store.postgres_adding import PostgresAdding, free_name
 from selftaught.store.postgres_check import problems
-from selftaught.store.postgres_reading import FIND, PostgresReading, named
+from selftaught.store.postgres_reading import FIND, CrossedWriters, PostgresReading, named
 from selftaught.store.postgres_schema import (
     MIGRATIONS,
+    RUN_LOCKS,
     WITH_TOTALS,
     migrate,
     schema_version,
@@ -44,8 +45,7 @@ _CONNECT_S = 15
 # How long to wait for a run whose last writer may have died just now, and how often to look.
 _TAKE_S = 3.0
 _LOOK_AGAIN_S = 0.05
-# Together with the hash of a run's id: the lock of that run, among all users of the database.
-_LOCK_SPACE = 0x53544F50
+_TIMES_AGAIN = 3
 _PUT_TEXT = "INSERT INTO texts (hash, text) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING"
 _ADD = {table: addition_sql(table, "%s") for table in TABLES}
 
@@ -162,21 +162,29 @@ class PostgresStore(PostgresReading):
 
     def append_with_texts(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
         """Record an event together with texts it refers to: all of them, or nothing."""
+        for _ in range(_TIMES_AGAIN):
+            # Nothing of it is recorded then.
+            with suppress(CrossedWriters):
+                return self._appended(run, event, texts)
+        return self._appended(run, event, texts)
+
+    def _appended(self, run: str, event: AnyEvent, texts: Sequence[str]) -> int:
         from psycopg import sql
 
         body, stored = encode_event(event)
         rows = [(text_hash(text), column_bytes(text)) for text in texts]
         with self._transaction() as connection:
+            # Before its last number is read: what another process recorded comes before ours.
+            if not self._takes(connection, run):
+                raise self._written_by_another(run)
             known = connection.execute(
                 "SELECT (SELECT max(seq) FROM events WHERE run = id) FROM runs WHERE id = %s",
                 (without_nul(run),),
             ).fetchone()
             if known is None:
                 raise unknown_run(run, self.path)
-            if not self._takes(connection, run):
-                raise self._written_by_another(run)
             seq: int = (known[0] or 0) + 1
-            # In one order everywhere: two writers that share texts never wait for each other.
+            # In one order everywhere: two appends that share texts never wait for each other.
             for row in sorted(rows):
                 connection.execute(_PUT_TEXT, row)
             for one in self._additions(connection, run, seq, stored):
@@ -267,9 +275,10 @@ class PostgresStore(PostgresReading):
         """Become the run's writer, which the server remembers for as long as we are connected."""
         if run in self._taken:
             return True
-        lock = int.from_bytes(text_hash(run).encode()[:4]) >> 1
+        # 31 bits: two runs of one lock would keep each other's writers out.
+        lock = int(text_hash(run)[:8], 16) >> 1
         row = connection.execute(
-            "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, lock)
+            "SELECT pg_try_advisory_lock(%s, %s)", (RUN_LOCKS, lock)
         ).fetchone()
         if row is None or not row[0]:
             return False

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from selftaught.events import AnyEvent
 from selftaught.events import kind as kind_of
-from selftaught.store.adding import DAY_CHARS
+from selftaught.store.adding import DAY_CHARS, MAX_ID_CHARS
 from selftaught.store.event_store import text_hash
 from selftaught.store.ledger import InOrder
 from selftaught.store.record import encode_event, without_nul
@@ -36,10 +36,11 @@ class PostgresAdding:
         self._added: dict[Table, list[tuple[Value, ...]]] = {table: [] for table in TABLES}
 
     def free_id(self, run: str) -> str:
-        """Return an id, or the next free one of its day where a run has it."""
+        """Return an id, or the next free one of its day where a run has it or it is too high."""
         _lock(self._connection)
-        found = self._connection.execute("SELECT 1 FROM runs WHERE id = %s", (run,)).fetchone()
-        return run if found is None else free_name(self._connection, run[:DAY_CHARS])
+        taken = self._connection.execute("SELECT 1 FROM runs WHERE id = %s", (run,)).fetchone()
+        is_free = taken is None and len(run) <= MAX_ID_CHARS
+        return run if is_free else free_name(self._connection, run[:DAY_CHARS])
 
     def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
         """Enter a run; `config` is JSON."""
@@ -67,7 +68,7 @@ class PostgresAdding:
         from psycopg import sql
 
         with self._connection.cursor() as cursor:
-            # In one order everywhere: two writers that share texts never wait for each other.
+            # In one order, as appends have them; one that meets ours crosswise is tried again.
             cursor.executemany(
                 "INSERT INTO texts (hash, text) VALUES (%s, %s) ON CONFLICT (hash) DO NOTHING",
                 sorted(self._texts),

@@ -47,7 +47,7 @@ def problems(connection: "psycopg.Connection[Any]") -> Iterator[str]:
         yield from differences(
             ledger,
             lambda table: connection.execute(
-                sql.SQL(f"SELECT {', '.join(table.columns)} FROM {table.name}")
+                sql.SQL(f"SELECT {', '.join((*table.columns, *table.derived))} FROM {table.name}")
             ),
         )
 

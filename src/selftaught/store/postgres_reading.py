@@ -40,6 +40,10 @@ SELECT seq, body::text FROM events
 WHERE run = %s AND kind = %s AND md5(key) = md5(%s) AND key = %s ORDER BY seq DESC LIMIT 1"""
 
 
+class CrossedWriters(StoreError):
+    """The server ended a transaction that waited for one that waited for it."""
+
+
 class PostgresReading:
     """The reading half of `PostgresStore`.
 
@@ -181,6 +185,11 @@ class PostgresReading:
                 raise StoreError(
                     f"The store {self.path!r} cannot grow, since the disk of its server is full; "
                     "what was recorded is kept. Make room there, then `selftaught resume` goes on."
+                ) from error
+            except psycopg.errors.DeadlockDetected as error:
+                raise CrossedWriters(
+                    f"Two processes that write to {self.path!r} waited for each other, and this "
+                    "one gave way: nothing was written. Try again."
                 ) from error
             except psycopg.OperationalError as error:
                 raise StoreError(

@@ -7,6 +7,7 @@ what it made is only added to. The views have the same names and columns.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from selftaught.errors import StoreError
 from selftaught.store import ledger, totals
 from selftaught.store.record import without_nul
 
@@ -228,6 +229,8 @@ MIGRATIONS: tuple[tuple[str, Sequence[str]], ...] = (
 # From this step on a store has the tables of totals.
 WITH_TOTALS = 4
 _BATCH = 500
+# Together with the hash of a run's id: the lock of that run, among all users of the database.
+RUN_LOCKS = 0x53544F50
 # Whoever opens a new database first makes it; others wait that long.
 _LOCK = 0x53544F51
 _RECORD = """
@@ -253,6 +256,9 @@ def migrate(connection: "psycopg.Connection[Any]", now: float) -> None:
     Args:
         connection: in autocommit mode.
         now: seconds since the epoch, recorded with each step.
+
+    Raises:
+        StoreError: a step is lacking while a process of an earlier version writes a run.
     """
     from psycopg import sql
 
@@ -260,6 +266,8 @@ def migrate(connection: "psycopg.Connection[Any]", now: float) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute(_RECORD)
         done = schema_version(connection) or 0
+        if 0 < done < len(MIGRATIONS):
+            _refuse_writers(connection)
         for number, (name, statements) in enumerate(MIGRATIONS[done:], start=done + 1):
             for statement in statements:
                 # The statements stand above, in this file; nothing of a user's is in them.
@@ -269,6 +277,20 @@ def migrate(connection: "psycopg.Connection[Any]", now: float) -> None:
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (%s, %s, %s)", (number, name, now)
             )
+
+
+def _refuse_writers(connection: "psycopg.Connection[Any]") -> None:
+    """What a process of an earlier version records after a step is in no table that it made."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+        "WHERE locktype = 'advisory' AND classid = %s AND datname = current_database()",
+        (RUN_LOCKS,),
+    ).fetchone()
+    if row is not None and row[0]:
+        raise StoreError(
+            "The store is of an earlier version, and a process of that version writes a run to "
+            "it: wait until that has ended; what opens it for writing next brings it up to date."
+        )
 
 
 def make_temporary_totals(connection: "psycopg.Connection[Any]") -> None:

@@ -17,6 +17,8 @@ from selftaught.errors import StoreError
 from selftaught.events import Answered, AnyEvent, Rejected, RoundEnded, kind
 from selftaught.redaction import redacted, redacted_data
 
+# The end of the year 9999: no calendar has a date for what lies beyond.
+LAST_TIME = 253_402_300_799.0
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
@@ -69,7 +71,7 @@ def decode_event(body: str | bytes, run: str, seq: int) -> AnyEvent:
     """
     try:
         event: AnyEvent = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(
             f"Event {seq} of run {run!r} cannot be read ({error}): it is damaged, or was written "
             "by another version of selftaught; read the run with that version."
@@ -85,17 +87,34 @@ def encode_config(config: dict[str, object]) -> str:
     """
     try:
         return _json_of(redacted_data(config), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(
             f"The configuration of a run must be JSON: strings, finite numbers, true, false, "
             f"null, lists and objects ({error})."
         ) from error
 
 
-def decode_config(text: str) -> dict[str, object]:
-    """Return the configuration of a run."""
-    config: dict[str, object] = json.loads(text)
+def decode_config(text: str | bytes, run: str) -> dict[str, object]:
+    """Return the configuration of a run.
+
+    Raises:
+        StoreError: it was damaged.
+    """
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise StoreError(
+            f"The configuration of run {run!r} cannot be read: its store is damaged, and "
+            "`selftaught store repair` saves the rest."
+        )
     return config
+
+
+def is_time(at: float) -> bool:
+    """Whether a number can be a time of the record: seconds since the epoch that have a date."""
+    return 0 <= at <= LAST_TIME
 
 
 def printable(text: str) -> str:

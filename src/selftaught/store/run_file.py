@@ -6,7 +6,6 @@ the reader holds one line at a time, bounds what it unpacks, and believes nothin
 """
 
 import hashlib
-import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from selftaught.errors import StoreError
 from selftaught.events import AnyEvent
 from selftaught.store.event_store import text_hash
 from selftaught.store.names import Names
-from selftaught.store.record import referenced_texts
+from selftaught.store.record import is_time, referenced_texts
 
 FORMAT = "selftaught-run"
 VERSION = 1
@@ -183,7 +182,7 @@ def _check_head(head: Head, name: str) -> None:
         )
     if not RUN_NAME.fullmatch(head.run):
         raise _damaged(name, 1, f"names a run {head.run!r:.60}, and runs are named r-DATE-NUMBER")
-    if not math.isfinite(head.created_at):
+    if not is_time(head.created_at):
         raise _damaged(name, 1, "holds a time that is none")
 
 
@@ -203,7 +202,7 @@ def _check_text(line: TextLine, seen: Names, name: str, number: int) -> None:
 def _check_event(line: EventLine, expected: int, seen: Names, name: str, number: int) -> None:
     if line.seq != expected:
         raise _damaged(name, number, f"holds event {line.seq}, and {expected} comes next")
-    if not math.isfinite(line.at):
+    if not is_time(line.at):
         raise _damaged(name, number, "holds a time that is none")
     for text in referenced_texts(line.event):
         if text not in seen:

@@ -6,7 +6,6 @@ each run keeps all of its events that count, in their order and numbered anew: a
 results up by key, so a lost one costs itself and nothing that came after it.
 """
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +24,14 @@ from selftaught.events import (
 )
 from selftaught.events import kind as kind_of
 from selftaught.store.event_store import bytes_hash, text_hash
-from selftaught.store.record import decode_event, encode_config, referenced_texts, without_nul
+from selftaught.store.record import (
+    decode_config,
+    decode_event,
+    encode_config,
+    is_time,
+    referenced_texts,
+    without_nul,
+)
 from selftaught.store.run_file import RUN_NAME
 from selftaught.utility import Returned
 
@@ -95,7 +101,7 @@ class Findings:
     def add_run(self, run: str, created_at: float, command: str, config: str) -> None:
         """Take up a row of the list of runs, if it is one."""
         if RUN_NAME.fullmatch(run) and isinstance(_config(config), dict):
-            self._add("runs", run, created_at, command, config)
+            self._add("runs", run, _time(created_at), command, config)
 
     def add_event(self, run: str, seq: int, at: float, kind: str, key: str, body: bytes) -> None:
         """Take up an event, or that there was one where it cannot be read."""
@@ -103,13 +109,13 @@ class Findings:
             return
         try:
             event = decode_event(body, run, seq)
-        except (StoreError, RecursionError):
+        except StoreError:
             self.add_entry(run, seq, kind, key)
             return
         if kind_of(event) != kind or key not in (event.key, without_nul(event.key)):
             self.add_entry(run, seq, UNKNOWN, "")
             return
-        self._add("events", run, seq, at, kind, key, body)
+        self._add("events", run, seq, _time(at), kind, key, body)
         if isinstance(event, Improved):
             self._add("improved", run, event.job)
             if isinstance(event.outcome, Returned):
@@ -271,12 +277,16 @@ class Findings:
         self._database.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", values)
 
 
+def _time(at: float) -> float:
+    """A time, or that of the epoch in place of one that was damaged: what it dates is kept."""
+    return at if is_time(at) else 0.0
+
+
 def _config(text: str) -> dict[str, object] | None:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError):
+        return decode_config(text, "")
+    except StoreError:
         return None
-    return config if isinstance(config, dict) else None
 
 
 def _unanswered(event: Answered) -> Unanswered:
@@ -285,6 +295,9 @@ def _unanswered(event: Answered) -> Unanswered:
     tokens = event.prompt_tokens + event.completion_tokens if live else 0
     return Unanswered(
         job=event.job,
+        # Its call has ended then, and is not counted once more as one that was under way.
+        content_hash=event.content_hash,
+        occurrence=event.occurrence,
         reason="The answer was lost when its store was damaged.",
         lost_tokens=event.lost_tokens + tokens,
         lost_dollars=event.lost_dollars + ((event.dollars or 0.0) if live else 0.0),

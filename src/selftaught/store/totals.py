@@ -36,6 +36,7 @@ class Table(NamedTuple):
         whole: columns of counts, which are added to.
         real: columns of sums of numbers, which are added to.
         kept: columns that the first event of a row sets.
+        derived: columns of numbers that follow from the others of their row.
     """
 
     name: str
@@ -43,10 +44,11 @@ class Table(NamedTuple):
     whole: tuple[str, ...]
     real: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of one row, in order; `mean` of `candidates` follows from the others."""
+        """Of one row, in order, without those that are derived."""
         return ("run", *(name for name, _ in self.keys), *self.kept, *self.whole, *self.real)
 
 
@@ -80,13 +82,16 @@ CANDIDATES = Table(
     keys=(("task", "TEXT"), ("split", "TEXT"), ("solution", "TEXT")),
     whole=("blocks", "scored"),
     real=("total",),
+    derived=("mean",),
 )
 # Most events are of these kinds, which nothing reads for themselves. They have no place in the
 # index on kinds, whose every entry is another page to write.
 FREQUENT = ("evaluated", "requested")
 IS_INDEXED = f"kind NOT IN {FREQUENT}"
-# So that no sum overflows, which Postgres refuses.
-_MOST = 1e300
+# An event adds no more than that, so that no sum overflows: an endpoint may say that an answer had
+# any number of tokens. And nothing smaller, so that no mean vanishes, which Postgres refuses too.
+_MOST_COUNT = 10**12
+_MOST, _LEAST = 1e300, 1e-290
 TABLES = (TOTALS, SPENDING, APPLICATIONS, CANDIDATES)
 
 
@@ -101,8 +106,15 @@ class Addition(NamedTuple):
         """The values of `Table.columns`, with texts as the database takes them."""
         table = self.table
         key = (as_column(part) if isinstance(part, str) else part for part in self.key)
-        amounts = (self.amounts.get(c, 0) for c in (*table.kept, *table.whole))
-        return (run, *key, *amounts, *(float(self.amounts.get(c, 0)) for c in table.real))
+        amounts = {name: _bounded(amount) for name, amount in self.amounts.items()}
+        counts = (amounts.get(c, 0) for c in (*table.kept, *table.whole))
+        return (run, *key, *counts, *(float(amounts.get(c, 0)) for c in table.real))
+
+
+def _bounded(amount: float) -> float:
+    if isinstance(amount, int):
+        return max(-_MOST_COUNT, min(_MOST_COUNT, amount))
+    return max(-_MOST, min(_MOST, amount)) if abs(amount) >= _LEAST else 0.0
 
 
 def additions(
@@ -135,7 +147,7 @@ def additions(
             yield Addition(TOTALS, (of_kind, kind(outcome)), {"events": 1, **seconds})
             block: dict[str, int | float] = {"blocks": 1}
             if isinstance(outcome, Scored):
-                block |= {"scored": 1, "total": max(-_MOST, min(_MOST, outcome.value))}
+                block |= {"scored": 1, "total": outcome.value}
             yield Addition(CANDIDATES, (event.task, event.split, event.solution), block)
         case Improved():
             label = "unchanged" if event.unchanged else kind(event.outcome)
@@ -206,9 +218,8 @@ def create_statements(*, real: str, clustered: str, temporary: bool = False) -> 
             *(f"{name} {type_} NOT NULL" for name, type_ in table.keys),
             *(f"{name} BIGINT NOT NULL" for name in (*table.kept, *table.whole)),
             *(f"{name} {real} NOT NULL" for name in table.real),
+            *(f"{name} {real}" for name in table.derived),
         ]
-        if table is CANDIDATES:
-            columns.append(f"mean {real}")
         names = ", ".join(("run", *(name for name, _ in table.keys)))
         create = "CREATE TEMPORARY TABLE" if temporary else "CREATE TABLE"
         listed = ",\n    ".join([*columns, f"PRIMARY KEY ({names})"])
@@ -300,5 +311,5 @@ class Counting:
 
 def insert_sql(table: Table, mark: str) -> str:
     """The statement that enters a row of `Ledger.rows`."""
-    width = len(table.columns) + (table is CANDIDATES)
+    width = len(table.columns) + len(table.derived)
     return f"INSERT INTO {table.name} VALUES ({', '.join([mark] * width)})"

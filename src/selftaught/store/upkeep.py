@@ -177,6 +177,13 @@ def _write(findings: Findings, path: Path) -> tuple[list[SavedRun], int]:
                 adding.add_text(text)
                 texts += 1
         problems = store.check()
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        # Only the file is kept, and a log is left where the disk had no room to move it in there.
+        raise StoreError(
+            "What was saved is not kept, since its disk is full: make room, or name a file on "
+            "another disk with --into. The damaged store is as it was."
+        )
     if problems:
         raise StoreError(f"What was saved is not sound, so it is not kept: {problems[0]}")
     return runs, texts
