@@ -107,7 +107,8 @@ def test_bad_input_gets_one_clear_sentence(
         ("utility.py", None, "holds no utility.py"),
         ("description.md", None, "utility.str nor description.md"),
         ("utility.py", "import nothing_of_this_name\n", "nothing_of_this_name"),
-        ("utility.py", "def score(solution, split, seed):\n    return 1 / 0\n", "ZeroDivisionError"),
+        ("utility.py", "def score(solution, split, seed):\n    return 1 / 0\n",
+         "ZeroDivisionError: division by zero. Mend its utility.py"),
     ],
 )  # fmt: skip
 def test_a_broken_task_folder_is_explained(
