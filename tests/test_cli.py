@@ -107,7 +107,8 @@ def test_bad_input_gets_one_clear_sentence(
         ("utility.py", None, "holds no utility.py"),
         ("description.md", None, "utility.str nor description.md"),
         ("utility.py", "import nothing_of_this_name\n", "nothing_of_this_name"),
-        ("utility.py", "def score(solution, split, seed):\n    return 1 / 0\n", "ZeroDivisionError"),
+        ("utility.py", "def score(solution, split, seed):\n    return 1 / 0\n",
+         "ZeroDivisionError: division by zero. Mend its utility.py"),
     ],
 )  # fmt: skip
 def test_a_broken_task_folder_is_explained(
@@ -175,12 +176,49 @@ def test_json_is_one_document_on_stdout_for_every_command(folder: Path) -> None:
     assert check["passed"] is doctor["safe"] is True  # type: ignore[index,call-overload]
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(folder: Path) -> None:
+    odd = folder / "odd[" / "x[bold]"
+    odd.mkdir(parents=True)
+    name = "odd[/x[bold]/mine[red].py"
+    (folder / name).write_text(
+        "def improve_algorithm(initial_solution, utility, language_model):\n"
+        "    return initial_solution\n"
+    )
+    done = cli(
+        "compare", "identity", name, "--seeds", "2", "--references", "none", *COMPARE, cwd=folder
+    )
+    assert done.stdout.count(f" {name} ") >= 4
+    listed = cli("new-task", "odd[/new[dim]", cwd=folder).stdout
+    assert "odd[/new[dim]/task.toml" in listed
+    assert "check-task odd[/new[dim]`" in listed
+    written = cli("report", "latest", "odd[/a[dim].html", cwd=folder).stdout
+    assert "Written to odd[/a[dim].html." in written
+
+
+def test_ctrl_c_in_any_command_ends_in_a_sentence(folder: Path) -> None:
+    program = (
+        "import sys, selftaught.cli as cli, selftaught.cli.listing as listing\n"
+        "def interrupted():\n"
+        "    raise KeyboardInterrupt\n"
+        "listing.task_names = interrupted\n"
+        "sys.argv = ['selftaught', 'tasks']\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Stopped at once.")
+
+
 def test_export_and_reuse(folder: Path) -> None:
     cli("run", "./toy", "--rounds", "1", "--held-out", "none", *SMALL, cwd=folder)
     cli("export", "latest", "mine.py", cwd=folder)
     assert "mine.py exists" in sentence(cli("export", "latest", "mine.py", cwd=folder, expect=1))
     done = cli("improve", "./toy", "--improver", "mine.py", *SMALL, cwd=folder)
     assert "mine.py" in done.stdout
+    no_round = cli("export", "latest", "it.py", "--round", "1", cwd=folder, expect=2)
+    assert "which has no rounds" in sentence(no_round)
     assert "random program mutation" in done.stdout
     assert "random program mutation" in done.stderr
     shown = cli("show", "latest", cwd=folder).stdout
@@ -243,6 +281,17 @@ def test_a_whole_run_on_a_server_that_speaks_the_openai_protocol(
     assert run["status"] == "done"
     assert len(run["rounds"]) == 3
     assert "random program mutation" not in done.stderr
+
+
+def test_what_a_local_model_needs_is_told_in_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from selftaught.cli import listing
+    from selftaught.models import resolve
+
+    monkeypatch.setattr(resolve, "is_installed", lambda: False)
+    listing.models_command()
+    assert "'selftaught[local]'" in "".join(capsys.readouterr().out.split())
 
 
 def test_no_key_is_ever_stored_or_printed(folder: Path) -> None:

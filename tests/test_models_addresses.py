@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_models_asking import KEY, ask, made
 
-from selftaught.errors import ModelRefused, ModelUnreachable
+from selftaught.errors import ModelRefused, ModelUnreachable, UsageError
 from selftaught.language_model import Request
 from selftaught.models.anthropic_messages import AnthropicModel
 from selftaught.models.google_generate import GoogleModel
@@ -35,8 +35,11 @@ class Seen(list[tuple[str, dict[str, str]]]):
 
 
 @contextmanager
-def server(redirects: Sequence[tuple[int, str]] = ()) -> Iterator[Seen]:
-    """Answer every request, after the redirects: their statuses and where they lead."""
+def server(redirects: Sequence[tuple[int, str]] = (), body_of_redirects: int = 0) -> Iterator[Seen]:
+    """Answer every request, after the redirects: their statuses and where they lead.
+
+    A body of a redirect is announced and never sent.
+    """
     seen = Seen()
     left = list(redirects)
 
@@ -49,7 +52,8 @@ def server(redirects: Sequence[tuple[int, str]] = ()) -> Iterator[Seen]:
             self.send_response(status)
             if location:
                 self.send_header("Location", location)
-            self.send_header("Content-Length", str(len(raw)))
+            announced = body_of_redirects if location else len(raw)
+            self.send_header("Content-Length", str(announced))
             self.end_headers()
             self.wfile.write(raw)
 
@@ -95,10 +99,10 @@ def test_a_base_url_may_have_a_path_and_a_trailing_slash(model: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "path"),
     [
-        ("tiny", "/v1/models/tiny:generateContent"),
-        ("models/tiny", "/v1/models/tiny:generateContent"),
-        ("tunedModels/mine", "/v1/tunedModels/mine:generateContent"),
-        ("a?b#c", "/v1/models/a%3Fb%23c:generateContent"),
+        ("tiny", "/v1beta/models/tiny:generateContent"),
+        ("models/tiny", "/v1beta/models/tiny:generateContent"),
+        ("tunedModels/mine", "/v1beta/tunedModels/mine:generateContent"),
+        ("a?b#c", "/v1beta/models/a%3Fb%23c:generateContent"),
     ],
 )
 def test_a_models_name_is_part_of_the_address_at_google(name: str, path: str) -> None:
@@ -109,27 +113,67 @@ def test_a_models_name_is_part_of_the_address_at_google(name: str, path: str) ->
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_redirect_to_another_server_does_not_take_the_key_along(model: Any) -> None:
+    sent = {"X-Account": "account-7"}
     with (
         server() as other,
         server([(307, "/again"), (308, f"{other.url}/there")]) as home,
-        made(home.url, model, api_key=KEY) as asked,
+        made(home.url, model, api_key=KEY, headers=sent) as asked,
     ):
         assert ask(asked) == ["x"]
-    first, again = home
+    _, again = home
     assert again[0] == "/again"
-    assert KEY in repr(first[1])
-    assert KEY in repr(again[1])
+    for _, headers in home:
+        assert KEY in repr(headers)
+        assert headers["x-account"] == "account-7"
     ((path, headers),) = other
     assert path == "/there"
     assert KEY not in repr(headers)
+    assert "account-7" not in repr(headers)
 
 
 def test_a_server_that_redirects_for_ever_is_given_up() -> None:
     with (
         server([(307, "/again")] * 100) as home,
         made(home.url, max_retries=0) as asked,
-        pytest.raises(ModelUnreachable, match="redirects"),
+        pytest.raises(ModelUnreachable, match="from one redirect to the next"),
     ):
+        ask(asked)
+
+
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    with (
+        server() as other,
+        server([(307, f"{other.url}/there")], body_of_redirects=10**12) as home,
+        made(home.url, timeout_s=30, max_answer_bytes=1000, max_retries=0) as asked,
+    ):
+        assert ask(asked) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://me:password-9@127.0.0.1:1"),
+        ("ALL_PROXY", "no-scheme://me:password-9@127.0.0.1:1"),
+        ("SSL_CERT_FILE", "/no/such/file"),
+    ],
+)
+def test_a_proxy_or_a_certificate_of_no_use_is_said_in_a_sentence(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(variable, value)
+    with (
+        made("https://127.0.0.1:1/v1", max_retries=0) as asked,
+        pytest.raises(UsageError, match=r"ALL_PROXY, SSL_CERT_FILE") as failure,
+    ):
+        ask(asked)
+    assert "password-9" not in str(failure.value)
+
+
+@pytest.mark.parametrize("url", ["http://a b/v1", "http://-/v1", "http://a\x00b/v1"])
+def test_an_address_that_cannot_be_asked_is_said_in_a_sentence(url: str) -> None:
+    with pytest.raises((UsageError, ModelUnreachable)), made(url, max_retries=0) as asked:
         ask(asked)
 
 

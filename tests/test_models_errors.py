@@ -97,7 +97,7 @@ def test_a_404_without_a_list_of_models_points_at_the_address() -> None:
     assert str(failure.value) == (
         f"{wrong} does not know the model 'tiny' or the page (404): No such page: "
         "/chat/completions. If the model is right, the address is not: those of OpenAI-compatible "
-        "servers mostly end in /v1."
+        "servers mostly end in /v1, and for anthropic/ and google/ the version is left out."
     )
 
 
@@ -162,6 +162,18 @@ def test_a_page_that_is_no_api_is_shown_by_its_beginning() -> None:
     assert "a server that sends a chat completion" in str(failure.value)
 
 
+def test_no_part_of_a_key_is_shown_where_the_beginning_of_an_answer_is_cut() -> None:
+    key = "qwertyuiopasdfgh"
+    with (
+        raw_server("x" * 190 + key + "y" * 500) as url,
+        made(url, api_key=key, max_retries=0) as model,
+        pytest.raises(ModelUnreachable) as failure,
+    ):
+        ask(model)
+    assert key[:4] not in str(failure.value)
+    assert "xxx[key]yyy" in str(failure.value)
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:8000", "ftp://127.0.0.1/v1", "http://", "http://[1", "http://a:b/"]
 )
@@ -211,7 +223,7 @@ def test_credentials_in_an_address_are_sent_but_not_shown() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        HttpError(status=status, message=f"Bad key {KEY}, or sk-proj-ab*****6789")
+        HttpError(status=status, message=f"Bad key {KEY}, sk-proj-ab*****6789, gsk_ab*****89")
         for status in (400, 401, 403, 404, 418, 429, 500)
     ],
     ids=lambda error: str(error.status),
@@ -227,4 +239,5 @@ def test_a_key_never_stands_in_a_message_nor_in_a_traceback(error: HttpError) ->
     shown = "".join(traceback.format_exception(failure.value)) + repr(model) + repr(waits)
     assert KEY not in shown
     assert "sk-proj" not in shown
+    assert "gsk_" not in shown
     assert str(error.status) in shown

@@ -230,8 +230,9 @@ def test_anthropic_is_asked_in_its_own_form() -> None:
             "thinking": {"type": "adaptive"},
             "output_config": {"effort": "low"},
         }
-        assert ANTHROPIC.key(received.headers) == KEY
-        assert "anthropic-version" in received.headers
+        assert received.headers["x-api-key"] == KEY
+        assert "authorization" not in received.headers
+        assert received.headers["anthropic-version"] == "2023-06-01"
 
 
 def test_anthropics_default_limit_is_lowered_for_a_model_that_takes_less() -> None:
@@ -318,7 +319,7 @@ def test_google_is_asked_in_its_own_form() -> None:
         "temperature": 0.7,
         "candidateCount": 2,
         "maxOutputTokens": 500,
-        "thinkingConfig": {"thinking_level": "LOW"},
+        "thinkingConfig": {"thinkingLevel": "LOW"},
     }
     assert received.body["systemInstruction"]["parts"] == [{"text": "e"}]
     assert received.body["contents"] == [{"role": "user", "parts": [{"text": "m"}]}]
@@ -329,14 +330,14 @@ def test_google_is_asked_in_its_own_form() -> None:
 def test_an_effort_is_sent_to_older_models_of_google_as_a_budget_or_not_at_all() -> None:
     def refuse(body: dict[str, Any]) -> HttpError | None:
         thinking = GEMINI.sampling(body).get("thinkingConfig", {})
-        if "thinking_level" in thinking:
+        if "thinkingLevel" in thinking:
             return HttpError(status=400, message="Thinking level is not supported for this model.")
         return HttpError(status=400, message="Budget: thinking is off") if thinking else None
 
     bodies, waits = bodies_after(GEMINI, refuse, reasoning_effort="medium")
     assert [body.get("thinkingConfig") for body in bodies] == [
-        {"thinking_level": "MEDIUM"},
-        {"thinking_budget": 8192},
+        {"thinkingLevel": "MEDIUM"},
+        {"thinkingBudget": 8192},
         None,
         None,
     ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from selftaught.budget import Budget, Spent
-from selftaught.errors import SelftaughtError
+from selftaught.errors import SelftaughtError, UsageError
 from selftaught.events import (
     CandidateTried,
     Evaluated,
@@ -214,9 +214,14 @@ def export_program(store: Store, run_id: str, round_: int | None = None) -> str:
 
     Raises:
         SelftaughtError: the run has no such result.
+        UsageError: a round is asked of a run that has none.
     """
     history = read_history(store, run_id)
     if history.config.command == "improve":
+        if round_ is not None:
+            raise UsageError(
+                f"Run {history.row.id} is an `improve`, which has no rounds: leave --round out."
+            )
         source, facts = _best_program(store, history)
     else:
         source, facts = improver_of_round(store, history, round_)

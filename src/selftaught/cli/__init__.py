@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 
 
+# What Typer makes of a KeyboardInterrupt.
+_INTERRUPTED = 130
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from selftaught.cli import screen
@@ -57,8 +61,11 @@ def main() -> None:
         _fail(error, 1, "")
     except SelftaughtError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        _fail("Stopped at once. What was recorded is kept: `selftaught resume latest` goes on.", 1)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+            raise
+        said = "Stopped at once. What a run recorded is kept: `selftaught resume latest` goes on."
+        _fail(said, 1, "")
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

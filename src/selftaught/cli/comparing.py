@@ -15,7 +15,7 @@ def compare_command(
     improvers: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMPROVER...",
+            metavar="IMPROVER",
             help="Names, .py files, or RUN:ROUND, such as `latest:3`, of a recorded run.",
         ),
     ],

@@ -54,10 +54,11 @@ def print_estimate(config: RunConfig, store: str, json: bool) -> None:
     table.add_row("money", *map(_money, amounts))
     screen.out.print(table)
     for line in found.basis:
-        screen.out.print(line)
+        screen.out.print(line, markup=False)
     if found.unpriced:
         screen.out.print(
-            f"The price of {', '.join(found.unpriced)} is not known; --price IN,OUT sets it."
+            f"The price of {', '.join(found.unpriced)} is not known; --price IN,OUT sets it.",
+            markup=False,
         )
 
 

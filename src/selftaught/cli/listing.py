@@ -42,7 +42,7 @@ def tasks_command(
     for task in tasks:
         file = task.file
         val, test = file.splits["val"].instances, file.splits["test"].instances
-        screen.out.print(f"[bold]{task.name}[/bold]  {file.summary}")
+        screen.out.print(f"[bold]{task.name}[/bold]  {screen.plain(file.summary)}")
         parameters = ", ".join(f"{k}={v}" for k, v in file.parameters.items())
         limit = f"{file.limits.time_s:g} s CPU" + (
             f", {file.limits.work:,} steps" if file.limits.work else ""
@@ -53,9 +53,9 @@ def tasks_command(
         if parameters:
             screen.out.print(f"    parameters: {parameters}")
         if file.source:
-            screen.out.print(f"    source: {file.source}")
+            screen.out.print(f"    source: {file.source}", markup=False)
         if file.known_flaws:
-            screen.out.print(f"    known flaws: {file.known_flaws}")
+            screen.out.print(f"    known flaws: {file.known_flaws}", markup=False)
 
 
 def improvers_command(
@@ -86,7 +86,9 @@ def models_command(
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for form in forms:
         mark = "[green]ready[/green]" if form.usable else "[yellow]not yet[/yellow]"
-        table.add_row(f"[bold]{form.form}[/bold]", mark, f"{form.meaning}; {form.remark}")
+        table.add_row(
+            f"[bold]{form.form}[/bold]", mark, screen.plain(f"{form.meaning}; {form.remark}")
+        )
     screen.out.print(table)
 
 
@@ -130,7 +132,7 @@ def doctor_command(
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for one in probes:
             mark = "[green]refused[/green]" if one.refused else "[red]SUCCEEDED[/red]"
-            table.add_row(mark, one.name, one.evidence)
+            table.add_row(mark, one.name, screen.plain(one.evidence))
         screen.out.print(table)
         private = "can be permitted" if "namespaces" in chosen else "needs namespaces"
         screen.out.print(f"a private folder for candidates: {private}")
@@ -141,7 +143,7 @@ def doctor_command(
         screen.out.print(f"refused system calls are told by: {WITNESSES[is_told]}")
         screen.out.print(f"not defended: {'; '.join(NOT_DEFENDED)}")
         if problem:
-            screen.out.print(f"[red]{problem}[/red]")
+            screen.out.print(problem, style="red", markup=False)
         verdict = "safe" if is_safe else "NOT SAFE"
         screen.out.print(f"Generated code on this machine: [bold]{verdict}[/bold]")
     if not is_safe:

@@ -41,7 +41,7 @@ def show_command(
             if json:
                 screen.print_json([msgspec.to_builtins(row) for row in rows])
                 return
-            table = Table(title=f"Runs in {store}")
+            table = Table(title=screen.plain(f"Runs in {store}"))
             for header in ("run", "started", "status", "events", "command"):
                 table.add_column(header, no_wrap=header != "command")
             for row in rows:
@@ -49,7 +49,7 @@ def show_command(
                 table.add_row(
                     row.id, started, row.status, str(row.events), screen.plain(row.command)
                 )
-            screen.out.print(table if rows else f"{store} holds no runs yet.")
+            screen.out.print(table if rows else screen.plain(f"{store} holds no runs yet."))
             return
         if costs:
             money.print_costs(read_costs(opened, run, with_calls=json), json)

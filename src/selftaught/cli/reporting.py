@@ -46,7 +46,7 @@ def report_command(
     if json:
         screen.print_json({"file": file, "bytes": len(content)})
     else:
-        screen.out.print(f"Written to {file}.")
+        screen.out.print(f"Written to {file}.", markup=False)
 
 
 def track_command(

@@ -87,7 +87,7 @@ def _run(chosen: Recipe, setting: Setting, store: str, json: bool) -> None:
                 environment=os.environ,
             )
         except RunBudgetSpent as spent:
-            screen.err.print(f"[yellow]Ended early.[/yellow] {spent}")
+            screen.err.print(f"[yellow]Ended early.[/yellow] {screen.plain(str(spent))}")
             raise typer.Exit(EXIT_BUDGET) from spent
     if json:
         screen.print_json(_as_data(found, setting, command_line))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from selftaught.algorithm import Round
 from selftaught.cli import audit_tables, screen, trials, verdicts
-from selftaught.cli.screen import plain, shown, titled_table
+from selftaught.cli.screen import shown, titled_table
 from selftaught.events import RunResumed
 from selftaught.improvement import Improvement, best
 from selftaught.meta_utility import Measured
@@ -134,7 +134,7 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
             one.improver.hash[:8],
             shown(one.validation.outcome),
             shown(one.sealed.outcome),
-            plain(one.reason),
+            one.reason,
         )
     return table
 
@@ -145,7 +145,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
     `same` counts how often an improver returned its input.
     """
     table = titled_table(f"{title}, sealed test instances: normalised utility, ± standard error")
-    for header in ("improver", "mean", f"minus {plain(rows[0].name)}"):
+    for header in ("improver", "mean", f"minus {rows[0].name}"):
         table.add_column(header, no_wrap=True)
     for task in rows[0].measured.by_task:
         table.add_column(task.replace("_", " "), min_width=7, justify="right")
@@ -156,7 +156,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
         items = row.measured.items
         difference = f"{row.difference:+.3f} ±{row.difference_error:.3f}"
         table.add_row(
-            plain(row.name),
+            row.name,
             shown(row.measured.outcome),
             "" if row is rows[0] else difference,
             *(f"{by_task[t]:.3f}" if t in by_task else "" for t in rows[0].measured.by_task),
@@ -176,7 +176,7 @@ def improvements_table(improvements: Sequence[Improvement], task: str) -> Table:
         table.add_column(header, justify="right")
     for one in improvements:
         table.add_row(
-            plain(one.name),
+            one.name,
             shown(one.validation),
             shown(one.sealed),
             str(one.calls),

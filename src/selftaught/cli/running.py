@@ -27,7 +27,7 @@ BASELINES = ("identity", "seed", "best_of_n", "greedy")
 
 
 def run_command(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Trained on.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK", help="Trained on.")],
     rounds: Annotated[int, typer.Option("--rounds", help="T of Algorithm 1.")] = 3,
     held_out: Annotated[
         str | None,
@@ -107,7 +107,7 @@ def improve_command(
 
 
 def transfer_command(
-    improvers: Annotated[list[str], typer.Argument(metavar="IMPROVER...", help="Names or files.")],
+    improvers: Annotated[list[str], typer.Argument(metavar="IMPROVER", help="Names or files.")],
     tasks: Annotated[
         str, typer.Option("--tasks", metavar="TASKS", help="Tasks to try them on, by commas.")
     ] = ",".join(DEFAULT_HELD_OUT),

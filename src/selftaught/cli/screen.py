@@ -80,16 +80,8 @@ def shown(outcome: Outcome) -> str:
 
 
 def titled_table(title: str) -> "Table":
-    """Few lines, so that the numbers fit into 80 columns."""
+    """A table in which no name means markup."""
     # Late: a run shows its tables at its end, and its start need not wait for them.
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from selftaught.cli.plain_table import PlainTable
 
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    return PlainTable(title)

@@ -24,8 +24,8 @@ def new_task_command(
         screen.print_json({"files": [str(path) for path in written]})
         return
     for path in written:
-        screen.out.print(str(path))
-    screen.out.print(f"`selftaught check-task {folder}` tries it out.")
+        screen.out.print(str(path), markup=False)
+    screen.out.print(f"`selftaught check-task {folder}` tries it out.", markup=False)
 
 
 def check_task_command(
@@ -40,7 +40,7 @@ def check_task_command(
     loaded = Task.load(task)
     permits = loaded.file.permissions.sentences()
     if not json:
-        screen.out.print(f"permits: {'; '.join(permits) or 'nothing but to compute'}")
+        screen.out.print(f"permits: {'; '.join(permits) or 'nothing but to compute'}", markup=False)
     pool = LocalPool(1, allow_weak_sandbox=weak, allow_network=network)
     checks = []
     try:
@@ -48,7 +48,7 @@ def check_task_command(
             checks.append(check)
             if not json:
                 mark = "[green]ok[/green]  " if check.passed else "[red]FAIL[/red]"
-                screen.out.print(f"{mark} {check.name} [dim]{check.detail}[/dim]")
+                screen.out.print(f"{mark} {check.name} [dim]{screen.plain(check.detail)}[/dim]")
     finally:
         pool.close()
     failed = [check for check in checks if not check.passed]
@@ -63,6 +63,6 @@ def check_task_command(
         )
     else:
         count = f"{len(checks) - len(failed)} of {len(checks)} checks hold"
-        screen.out.print(f"{loaded.name}: {count}.")
+        screen.out.print(f"{loaded.name}: {count}.", markup=False)
     if failed:
         raise typer.Exit(1)

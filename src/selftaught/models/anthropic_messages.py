@@ -20,8 +20,9 @@ from selftaught.models.reasoning import thinking_tokens
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
-# Of the protocol: the one whose bodies are read here, and that Anthropic's SDK asks for.
-API_VERSION = "2026-10-21"
+# Of the protocol. 2026-10-21, the one after, refuses every request that has a temperature, and
+# improvers choose one; with this it is up to the model.
+API_VERSION = "2023-06-01"
 # The protocol demands a limit. Where the user sets none, the first that the model takes.
 OUTPUT_LIMITS = (16_384, 8_192, 4_096)
 _LEAST_BUDGET = 1_024
@@ -55,6 +56,8 @@ class MessagesEndpoint(HttpEndpoint):
     """Implements `selftaught.models.endpoint.Endpoint` by `/v1/messages`."""
 
     takes_n = False
+    key_header = "x-api-key"
+    key_prefix = ""
 
     def parameters(self, question: Question) -> list[Parameter]:
         """Temperature, effort and output limit; the protocol knows no seed."""

@@ -22,7 +22,7 @@ MAX_ANSWER_BYTES = 32 * 2**20
 _SHOWN_CHARS = 300
 _SHOWN_MODELS = 20
 # Some servers echo the key that they reject, whole or with a part of it starred out.
-_KEY_LIKE = re.compile(r"\b(?:(?:sk|gsk|xai)-|AIza)[A-Za-z0-9_*.\-]{6,}")
+_KEY_LIKE = re.compile(r"\b(?:(?:sk|xai)-|gsk_|AIza)[A-Za-z0-9_*.\-]{6,}")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +210,8 @@ def refused(
     if status == 404:
         return ModelRefused(
             f"{url} does not know the model {model!r} or the page (404){words} If the model is "
-            "right, the address is not: those of OpenAI-compatible servers mostly end in /v1."
+            "right, the address is not: those of OpenAI-compatible servers mostly end in /v1, and "
+            "for anthropic/ and google/ the version is left out."
         )
     if status == 402 or refusal.code == "insufficient_quota":
         return ModelRefused(

@@ -23,7 +23,8 @@ from selftaught.models.reasoning import thinking_tokens
 
 GOOGLE_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-_VERSION = "/v1"
+# All models and all that is sent here are in it; `/v1` lacks previews and names like `-latest`.
+_VERSION = "/v1beta"
 _LEVELS = ("minimal", "low", "medium", "high")
 
 
@@ -184,9 +185,9 @@ def _efforts(effort: str) -> tuple[Form, ...]:
     """The two ways in which generations of models are told how hard to think, newest first."""
     forms = []
     if effort.lower() in _LEVELS:
-        level = {"thinkingConfig": {"thinking_level": effort.upper()}}
+        level = {"thinkingConfig": {"thinkingLevel": effort.upper()}}
         forms.append(Form(level, "a thinking level is not accepted; a budget is sent instead"))
-    budget = {"thinkingConfig": {"thinking_budget": thinking_tokens(effort)}}
+    budget = {"thinkingConfig": {"thinkingBudget": thinking_tokens(effort)}}
     forms.append(Form(budget, "a budget for thinking is not accepted and left out"))
     return (*forms, Form({}))
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
-from selftaught.errors import ModelUnreachable
+from selftaught.errors import SelftaughtError
 from selftaught.models.failures import PassingTrouble, Refusal, Target, cleaned, closed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class HttpEndpoint:
 
     def prepare(self) -> None:
         """Load the HTTP client now. A first request that comes before the end waits for it."""
-        with suppress(ModelUnreachable):
+        with suppress(SelftaughtError):
             self._client()
 
     def close(self) -> None:
@@ -95,7 +95,8 @@ class HttpEndpoint:
         try:
             return msgspec.json.decode(raw, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            start = cleaned(raw[:200].decode("utf-8", "replace"), self.target.key)
+            # Far more than is shown, or a key that the cut goes through would not be found.
+            start = cleaned(raw[:2000].decode("utf-8", "replace"), self.target.key)
             raise PassingTrouble(
                 f"{self.url} answered with what is no {what} ({error}); it begins {start!r}",
                 f"Check that the address is that of a server that sends a {what}.",
@@ -109,7 +110,7 @@ class HttpEndpoint:
                 # Late: it takes a fifth of a second, which `--help` need not wait for.
                 from selftaught.models.bounded_http import BoundedClient
 
-                self._http = BoundedClient(self.target, self._headers, self.key_header)
+                self._http = BoundedClient(self.target, self._headers)
             return self._http
 
 

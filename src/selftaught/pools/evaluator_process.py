@@ -128,7 +128,8 @@ class EvaluatorProcess:
             defect = str(reply["defect"])
             if job.solution.source == job.task.initial.source:
                 raise TaskError(
-                    f"Task {job.task.name!r} itself failed: {defect}. `check-task` shows more."
+                    f"Task {job.task.name!r} itself failed: {defect}. Mend its utility.py, and "
+                    "try it with `selftaught check-task`."
                 )
             # A program may return what its utility did not expect; that ends no run.
             return InvalidValue(reason=f"the utility could not score it: {defect}"), []

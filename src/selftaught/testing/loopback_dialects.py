@@ -150,8 +150,7 @@ class AnthropicDialect:
 
     def key(self, headers: dict[str, str]) -> str:
         """See `Dialect`."""
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        return headers.get("x-api-key", bearer)
+        return headers.get("x-api-key", "")
 
     def answer(
         self, number: int, model: str, texts: list[str | None], *, cut: bool, prompt_tokens: int
@@ -183,7 +182,7 @@ class GeminiDialect:
 
     name = "google"
     base_path = ""
-    list_path = "/v1/models"
+    list_path = "/v1beta/models"
     without_choices = b'{"usageMetadata": {}}'
 
     def is_ask(self, path: str) -> bool:
