@@ -267,7 +267,7 @@ class PostgresStore(PostgresReading):
         """Become the run's writer, which the server remembers for as long as we are connected."""
         if run in self._taken:
             return True
-        lock = int.from_bytes(text_hash(run).encode()[:4]) >> 1
+        lock = int(text_hash(run)[:8], 16) >> 1
         row = connection.execute(
             "SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_SPACE, lock)
         ).fetchone()
