@@ -150,7 +150,8 @@ def resume(
         pacing: fields of `ModelSettings` to change that do not change what the model answers,
             such as `concurrency` and `patience_s`.
         pool: where jobs run from now on, as after `--pool`; as before where left out.
-        limits: of what is spent from now on and was before; the run's own where left out.
+        limits: of what is spent from now on and was before; the run's own where left out. They
+            bring the limit of output along that a run has which is started with them.
         base_url: where the same model is served now; the run's own where left out.
 
     Raises:
