@@ -25,6 +25,8 @@ from selftaught.utility import Outcome
 # How often a job is begun whose process was killed from outside. Once is an accident; on a machine
 # that has too little memory it would go on for ever.
 MAX_STARTS = 3
+# What to do about it.
+MORE_MEMORY = "Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
 # `what` of the `paused` event of such a loss.
 JOB_LOST = "job_lost"
 
