@@ -2,14 +2,19 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from selftaught.pools.nodes import channel as channels
+from selftaught.pools.nodes import door as doors
 from selftaught.pools.nodes.channel import Channel, ChannelError, greet, new_token, present
 from selftaught.pools.nodes.door import Door
+from selftaught.pools.nodes.invitation import Hello
+from selftaught.pools.nodes.software import software
 from selftaught.sandbox.guest.wire import MAX_JSON_BYTES, WireError, encode
 
 
@@ -178,22 +183,35 @@ def test_the_end_of_the_other_side_is_told(line: Line) -> None:
         agent.send({"n": 1})
 
 
+class Watched:
+    """A door, who was refused there, and who was a stranger."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.strangers: list[str] = []
+        self.door = Door(
+            "127.0.0.1",
+            welcome={},
+            on_admitted=lambda admitted: admitted.channel.close(),
+            on_refused=lambda name, reason: self.refused.append(reason),
+            on_stranger=lambda address, reason: self.strangers.append(reason),
+        )
+
+    def knock(self) -> socket.socket:
+        port = self.door.invitation(("127.0.0.1",)).port
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.settimeout(30)
+        return connection
+
+
 def test_strangers_at_the_door_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who say nothing, and those who talk nonsense."""
     monkeypatch.setattr(channels, "HANDSHAKE_S", 1.0)
-    refused: list[str] = []
-    door = Door(
-        "127.0.0.1",
-        welcome={},
-        on_admitted=lambda admitted: admitted.channel.close(),
-        on_refused=lambda name, reason: refused.append(reason),
-    )
-    port = door.invitation(("127.0.0.1",)).port
-    strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+    watched = Watched()
+    strangers = [watched.knock() for _ in range(3)]
     strangers[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
     strangers[1].sendall(encode({"op": "score"}) * 100)
     for stranger in strangers:
-        stranger.settimeout(10)
         while True:
             try:
                 if not stranger.recv(1 << 12):
@@ -201,6 +219,50 @@ def test_strangers_at_the_door_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -
             except ConnectionResetError:
                 break
         stranger.close()
-    door.close()
-    assert sorted(refused)[:2] == ["it is no agent", "it is no agent"]
-    assert "timed out" in sorted(refused)[2]
+    watched.door.close()
+    told = sorted(watched.strangers)
+    assert told[:2] == ["it is no agent", "it is no agent"]
+    assert "timed out" in told[2]
+    # Nobody mistakes them for machines of the cluster.
+    assert watched.refused == []
+
+
+def test_a_stranger_has_its_time_once_and_not_for_each_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channels, "HANDSHAKE_S", 0.3)
+    watched = Watched()
+    with watched.knock() as stranger, suppress(OSError):
+        for byte in channels._MAGIC + b"n" * 64:
+            stranger.sendall(bytes([byte]))
+            time.sleep(0.05)
+        stranger.recv(1 << 12)
+    watched.door.close()
+    (reason,) = watched.strangers
+    assert "timed out" in reason
+
+
+def test_who_has_proved_to_be_an_agent_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many start their sandboxes at once."""
+    monkeypatch.setattr(doors, "MAX_STRANGERS", 1)
+    watched = Watched()
+    hello = Hello(software=software(), name="one", slots=1, pid=1)
+    with watched.knock() as one:
+        agent = present(one, watched.door.token)
+        agent.send(msgspec.to_builtins(hello))
+        assert agent.receive() == {}
+        # It starts its sandbox now.
+        with watched.knock() as other:
+            present(other, watched.door.token)
+            watched.door.close()
+    assert watched.strangers == []
+
+
+def test_an_agent_of_another_version_is_told_so() -> None:
+    watched = Watched()
+    with watched.knock() as connection:
+        agent = present(connection, watched.door.token)
+        agent.send({"software": {"selftaught": "0.0.1"}, "name": "old"})
+        assert "its software is not that of the host" in agent.receive()["refused"]
+    watched.door.close()
+    assert "its software is not that of the host" in watched.refused[0]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,22 @@ from conftest import write_toy
 from loopback_nodes import Events, LoopbackNodes, cluster
 from process_tree import below, processes
 
-from selftaught.errors import ClusterUnavailable, Interrupted, ProcessLost, TaskError
+from selftaught.errors import (
+    ClusterUnavailable,
+    Interrupted,
+    ProcessLost,
+    SelftaughtError,
+    StoreError,
+    TaskError,
+)
 from selftaught.language_model import Answer, Request
 from selftaught.models.broker import Broker
 from selftaught.pool import AheadPool, NodeLost, ScoreJob, run_all
+from selftaught.pools import cluster as clusters
 from selftaught.pools.cluster import ClusterPool, ClusterSettings
 from selftaught.pools.nodes import channel, door
 from selftaught.pools.nodes import software as software_of
+from selftaught.pools.nodes.invitation import Invitation
 from selftaught.pools.nodes.private_folder import PREFIX
 from selftaught.runs import execution
 from selftaught.runs.config import RunConfig
@@ -110,21 +121,70 @@ def test_without_any_node_a_run_ends_with_a_sentence(toy: Task) -> None:
             pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
 
 
-def test_who_is_told_to_stop_does_not_wait_for_nodes(toy: Task) -> None:
+@pytest.mark.parametrize(
+    "reason", [Interrupted("The run was told to stop."), StoreError("The store is nearly full.")]
+)
+def test_who_may_not_go_on_does_not_wait_for_nodes(toy: Task, reason: SelftaughtError) -> None:
     nodes, stop = LoopbackNodes(1), threading.Event()
 
     def check() -> None:
         if stop.is_set():
-            raise Interrupted("The run was told to stop.")
+            raise reason
 
     pool = ClusterPool(nodes, ClusterSettings(), check=check)
+    last = threading.Timer(30, pool.close)
     try:
         nodes.kill(0)
         threading.Timer(0.5, stop.set).start()
-        with pytest.raises(Interrupted):
+        # Should nobody tell, this does, with another error.
+        last.start()
+        with pytest.raises(type(reason)):
             pool.score(ScoreJob(task=toy, solution=toy.initial, split="val"))
     finally:
+        last.cancel()
         pool.close()
+
+
+def test_strangers_are_no_nodes_and_told_of_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever scans the network must not end a run before its nodes are there."""
+    monkeypatch.setattr(clusters, "MAX_STRANGERS_TOLD", 2)
+    nodes, events = LoopbackNodes(1), Events()
+
+    def start(invitation: Invitation) -> LoopbackNodes:
+        for _ in range(4):
+            with socket.create_connection(("127.0.0.1", invitation.port), timeout=30) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                with suppress(ConnectionResetError):
+                    while stranger.recv(1 << 12):
+                        pass
+        return nodes(invitation)
+
+    pool = ClusterPool(start, ClusterSettings(), on_event=events)
+    try:
+        assert len(pool.nodes) == 1
+        assert len(events.of("node_refused")) == 2
+    finally:
+        pool.close()
+
+
+def test_an_agent_comes_again_where_strangers_crowd_the_door(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(channel, "HANDSHAKE_S", 4.0)
+    nodes = LoopbackNodes(1)
+    strangers: list[socket.socket] = []
+
+    def start(invitation: Invitation) -> LoopbackNodes:
+        strangers.append(socket.create_connection(("127.0.0.1", invitation.port)))
+        return nodes(invitation)
+
+    pool = ClusterPool(start, ClusterSettings(start_s=60))
+    try:
+        assert len(pool.nodes) == 1
+    finally:
+        pool.close()
+        strangers[0].close()
 
 
 def test_a_wrong_token_is_refused_on_both_sides() -> None:
@@ -182,7 +242,8 @@ def test_one_good_node_is_enough(toy: Task) -> None:
 
 def test_a_node_that_hangs_is_given_up(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "SILENCE_S", 6.0)
-    nodes, events = LoopbackNodes(2), Events()
+    often = "from selftaught.pools.nodes import channel; channel.ALIVE_S = 0.2"
+    nodes, events = LoopbackNodes(2, before=often), Events()
     with cluster(nodes, events) as pool:
         os.kill(nodes.agents[0].pid, signal.SIGSTOP)
         jobs = [ScoreJob(task=toy, solution=Solution(adds(n)), split="val") for n in range(2)]
@@ -237,8 +298,8 @@ def test_the_bytes_of_an_improver_break_no_channel(toy: Task) -> None:
 
 def test_nothing_is_left_after_close(toy: Task) -> None:
     before = below(os.getpid())
-    nodes = LoopbackNodes(2)
-    with cluster(nodes) as pool, ThreadPoolExecutor(2) as threads:
+    nodes, events = LoopbackNodes(2), Events()
+    with cluster(nodes, events) as pool, ThreadPoolExecutor(2) as threads:
         busy = SLOW.replace("0.2", "100").format(1)
         scores = [
             threads.submit(
@@ -250,6 +311,8 @@ def test_nothing_is_left_after_close(toy: Task) -> None:
         pool.close()
         for score in scores:
             assert isinstance(score.exception(timeout=30), ClusterUnavailable)
+        # Nobody does them again, and nobody says so.
+        assert events.of("job_lost") == []
     until(lambda: not (below(os.getpid()) - before))
     assert folders() == []
 

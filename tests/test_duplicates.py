@@ -92,6 +92,7 @@ def run(
     folder: Path,
     store: Path,
     *,
+    improver: str = IMPROVER,
     stop: threading.Event | None = None,
     on_event: Callable[[AnyEvent], None] = lambda event: None,
     **changes: object,
@@ -105,7 +106,7 @@ def run(
     config = RunConfig(
         command="improve",
         tasks=(str(folder),),
-        improvers=(("all", IMPROVER),),
+        improvers=(("all", improver),),
         budget=BUDGET,
         meta_budget=BUDGET,
         slots=2,
@@ -138,6 +139,24 @@ def test_the_same_code_is_scored_once_told_and_charged_each_time(
     assert len({e.value for e in asked}) == 1
     with open_store(str(store), writable=False) as opened:
         assert all("+ 1  # " in opened.text(e.solution) for e in alike)
+
+
+ASKS_FOR_ONE = """from helpers import extract_code
+
+def improve_algorithm(initial_solution, utility, language_model):
+    utility(extract_code(language_model.batch_prompt("An expert.", ["first"]))[0])
+    language_model.batch_prompt("An expert.", ["second", "third"])
+    return initial_solution
+"""
+
+
+def test_what_nobody_asked_for_was_not_spared(tmp_path: Path) -> None:
+    """The host looks at programs ahead; none of them is told, recorded or counted for that."""
+    folder = task_folder(tmp_path / "count")
+    result, events = run(folder, tmp_path / "s.db", improver=ASKS_FOR_ONE, speculate=True)
+    assert [e for e in events if isinstance(e, Requested)]
+    assert not [e for e in scores(events) if e.same_as]
+    assert result.spent["deduplicated_scores"] == 0
 
 
 def test_a_resumed_run_knows_what_was_scored_before(tmp_path: Path) -> None:

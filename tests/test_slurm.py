@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,12 @@ from process_tree import below, processes
 from test_cluster import SLOW, until, value
 from test_crash import RUN, result, server
 
-from selftaught.errors import ClusterUnavailable
+from selftaught.errors import ClusterUnavailable, UsageError
 from selftaught.pool import ScoreJob, run_all
 from selftaught.pools.cluster import ClusterPool
+from selftaught.pools.nodes.invitation import Invitation
+from selftaught.pools.nodes.slurm_agents import Jobs
+from selftaught.pools.nodes.starting import Order, Said
 from selftaught.pools.opening import PoolSettings, open_pool
 from selftaught.solution import Solution
 from selftaught.task import Task
@@ -125,6 +129,56 @@ def test_a_run_on_jobs_is_the_run_on_this_machine(tmp_path: Path) -> None:
         documents.append(result(done.stdout))
     assert documents[0] == documents[1]
     until(lambda: not [p for p in processes() if "nodes.agent" in _command(p)])
+
+
+class OneTaken:
+    """Stands for submitit where Slurm takes one job and no second; implements both of its parts."""
+
+    job_id = "7"
+
+    def __init__(self) -> None:
+        self.is_taken = self.is_cancelled = False
+
+    def AutoExecutor(self, **given: object) -> "OneTaken":
+        return self
+
+    def update_parameters(self, **given: object) -> None:
+        pass
+
+    def submit(self, *given: object) -> "OneTaken":
+        if self.is_taken:
+            raise RuntimeError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+        self.is_taken = True
+        return self
+
+    def cancel(self, check: bool) -> None:
+        self.is_cancelled = True
+
+
+def test_jobs_before_one_that_is_not_taken_can_be_cancelled(tmp_path: Path) -> None:
+    invitation = Invitation(addresses=("127.0.0.1",), port=1, token="ab")
+    order = Order(invitation=invitation, where="here", options={"nodes": "2"})
+    slurm, told = OneTaken(), list[Said]()
+    jobs = Jobs(slurm, order, tmp_path, told.append)
+    with pytest.raises(RuntimeError, match="QOSMaxSubmit"):
+        jobs.submit()
+    jobs.cancel()
+    assert slurm.is_cancelled
+
+
+def test_a_name_that_only_this_machine_reaches_is_told_before_the_queue_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Debian writes 127.0.1.1 into /etc/hosts."""
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: "127.0.1.1")
+    with pytest.raises(UsageError, match=r"stands for 127\.0\.1\.1.*host=ADDRESS"):
+        open_pool(
+            PoolSettings(url="slurm://batch?start=1"),
+            on_attempt=lambda program, attempt: None,
+            on_event=Events(),
+            check=lambda: None,
+            environment={},
+        )
 
 
 def _command(process: str) -> str:

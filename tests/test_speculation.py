@@ -16,8 +16,9 @@ from selftaught.improver import load_improver
 from selftaught.language_model import Answer, Request
 from selftaught.pool import Claim, ImproveJob, ScoreJob
 from selftaught.pools import gated
+from selftaught.pools.gate import Gate, Urgency
 from selftaught.pools.recorded import RecordedPool
-from selftaught.pools.speculation import Guess, Guesses, program_in
+from selftaught.pools.speculation import Guess, Guesses, Tally, program_in
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
 from selftaught.runs.result import Run, Watch
@@ -318,7 +319,55 @@ def test_a_score_that_was_given_up_while_waited_for_is_computed_again(
         return "x"
 
     pool = Broken(improver)
+    _, recorded = played(tmp_path, toy, improver, pool)
+    # It was of no use, and is not told as if it had been.
+    assert recorded.speculated.used == 0
+
+
+def test_what_was_given_up_and_is_asked_for_later_was_of_no_use() -> None:
+    tally = Tally()
+    tally.begun("a")
+    tally.given_up("a", 2.0)
+    assert not tally.asked("a")
+    assert (tally.total().begun, tally.total().used, tally.total().wasted_s) == (1, 0, 2.0)
+
+
+def test_machines_that_join_score_ahead_too(tmp_path: Path, toy: st.Task) -> None:
+    def improver(job: ImproveJob) -> str:
+        pool.slots = 4
+        job.ask(REQUEST)
+        pool.may_begin.set()
+        # None of them ends before.
+        deadline = time.monotonic() + 8
+        while len(pool.ahead) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        at_once.extend(sorted(pool.ahead))
+        return "x"
+
+    at_once: list[str] = []
+    pool = SlowPool(improver)
+    pool.slots = 1
     played(tmp_path, toy, improver, pool)
+    assert at_once == ["a", "bb", "ccc"]
+
+
+@pytest.mark.parametrize("is_promoted", [False, True])
+def test_what_waits_for_an_evaluator_when_it_is_overdue_is_ended_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch, is_promoted: bool
+) -> None:
+    monkeypatch.setattr(gated, "ABANDON_S", 0.0)
+    gate = Gate(2)
+    underway = gated._Underway(gate, gate.enter(Urgency.AHEAD))
+    before = set(threading.enumerate())
+    underway.abandon()
+    for timer in set(threading.enumerate()) - before:
+        timer.join()
+    if is_promoted:
+        underway.promote()
+    ended: list[bool] = []
+    underway.begin(lambda: ended.append(True))
+    assert underway.was_ended is not is_promoted
+    assert ended == [True] * (not is_promoted)
 
 
 def guesses_of(utility_calls: int, toy: st.Task) -> tuple[Guesses, Account, list[Guess]]:
@@ -421,17 +470,15 @@ def test_closing_does_not_wait_for_what_is_scored_ahead(
     sleepy_folder: Path, tmp_path: Path
 ) -> None:
     events: list[AnyEvent] = []
-    began = time.monotonic()
     run = start(
         config(sleepy_folder, improvers=(("asks", improver_that_asks(1.0)),)),
         str(tmp_path / "s.db"),
         watch=Watch(on_event=events.append),
         model=Sleepy(),
     )
-    assert time.monotonic() - began < 20
     assert run.status == "done"
     assert run.spent["speculated"] == run.spent["speculated_wasted"] == 1
-    # That it was ended is no outcome of the program.
+    # It was ended, which is no outcome of the program; left alone it would have timed out.
     scores = [event.outcome for event in events if isinstance(event, Evaluated)]
     assert all(isinstance(outcome, Scored) for outcome in scores)
 
@@ -440,9 +487,25 @@ def test_what_nobody_can_ask_for_any_more_gives_its_slot_back(
     sleepy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gated, "ABANDON_S", 0.1)
-    slow = "import time\ndef improve_algorithm(i, u, lm):\n    time.sleep(4)\n    return i + '#'\n"
-    improvers = (("asks", improver_that_asks(1.0)), ("later", slow))
-    run = start(config(sleepy_folder, improvers=improvers), str(tmp_path / "s.db"), model=Sleepy())
-    # After the one that asked had ended, and before the next one had.
-    assert 0.5 < run.spent["speculated_wasted_s"] < 4.5
+    ended = threading.Event()
+    given_up = Tally.given_up
+
+    def noted(self: Tally, key: str, seconds: float) -> None:
+        given_up(self, key, seconds)
+        ended.set()
+
+    monkeypatch.setattr(Tally, "given_up", noted)
+
+    class Patient(Sleepy):
+        def respond(self, request: Request, *, seed: int, occurrence: int, key: str) -> Answer:
+            if request.message != "later":
+                return super().respond(request, seed=seed, occurrence=occurrence, key=key)
+            # The run goes on, so it is not its end that ends the score.
+            assert ended.wait(60)
+            return Answer(texts=("No program.",))
+
+    later = "def improve_algorithm(i, u, lm):\n    lm.prompt('e', 'later')\n    return i + '#'\n"
+    improvers = (("asks", improver_that_asks(1.0)), ("later", later))
+    run = start(config(sleepy_folder, improvers=improvers), str(tmp_path / "s.db"), model=Patient())
+    assert run.spent["speculated_wasted_s"] > 0
     assert [one.validation for one in run.improvements] == [Scored(value=0.0, values=())] * 2

@@ -320,6 +320,7 @@ def test_curves_and_exchanges_are_those_of_the_job(written: tuple[Store, str]) -
         assert queries.anytime(store, run, job) == [asked[call] for call in sorted(asked)]
         said = [e for e in events if isinstance(e, Answered) and e.job == job]
         assert queries.exchanges(store, run, job) == said
+        assert queries.exchanges(store, run, job, 2) == said[:2]
     assert jobs
     assert queries.anytime(store, run, "no/such/job") == []
 

@@ -1,9 +1,10 @@
 """Which strategies the improvers of a recorded run use, by their texts and by their requests."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
+from selftaught.events import Improved
 from selftaught.history import History
 from selftaught.improver import ENTRY_POINT
 from selftaught.solution import Solution
@@ -13,6 +14,8 @@ from selftaught.strategies.classify import Found, strategies_in
 from selftaught.strategies.trace import Exchange, strategies_of
 
 _JOBS_LOOKED_AT = 8
+# Following programs through them takes time with the square of their number.
+_CALLS_LOOKED_AT = 64
 
 
 class StrategiesUsed(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,23 +64,19 @@ def strategies_seen(
     Args:
         store: where the run is.
         run_id: its full id.
-        improvers: hashes of their texts; of each the first few recorded jobs are looked at.
+        improvers: hashes of their texts; of each the first few recorded jobs are looked at, and the
+            first calls of these.
     """
     begun: dict[str, list[int]] = {}
     for one in queries.rounds(store, run_id):
         begun.setdefault(one.improver, []).append(one.round + 1)
-    jobs = [
-        job
-        for improver in improvers
-        for job in queries.jobs_of(
-            store, run_id, improver, begun.get(improver, ()), _JOBS_LOOKED_AT
-        )
-    ]
     seen: dict[str, dict[str, str]] = {improver: {} for improver in improvers}
-    for job in jobs:
-        asked = _exchanges(store, run_id, job.job)
-        for name, evidence in strategies_of(asked, store.text(job.initial)).items():
-            seen[job.improver].setdefault(name, evidence)
+    for improver, found in seen.items():
+        rounds_begun = begun.get(improver, ())
+        jobs = queries.jobs_of(store, run_id, improver, rounds_begun, _JOBS_LOOKED_AT)
+        for asked, initial in _conversations(store, run_id, jobs):
+            for name, evidence in strategies_of(asked, initial).items():
+                found.setdefault(name, evidence)
     for found in seen.values():
         # A job whose first answers were of no use, or whose budget was one call, shows no more.
         if "refinement" in found:
@@ -85,13 +84,28 @@ def strategies_seen(
     return seen
 
 
-def _exchanges(store: Store, run_id: str, job: str) -> list[Exchange]:
+def _conversations(
+    store: Store, run_id: str, jobs: Sequence[Improved]
+) -> list[tuple[list[Exchange], str]]:
+    """What was said in each of some jobs, with the program that it began from."""
+    calls = [queries.exchanges(store, run_id, job.job, _CALLS_LOOKED_AT) for job in jobs]
+    # All at once: on a database server each query is a way there and back.
+    hashes = {job.initial for job in jobs}
+    hashes.update(*((one.message, *one.texts) for of_job in calls for one in of_job))
+    names = list(hashes)
+    texts = dict(zip(names, store.texts(names), strict=True))
     return [
-        Exchange(
-            expertise=event.expertise,
-            message=store.text(event.message),
-            temperature=event.temperature,
-            answers=store.texts(event.texts),
+        (
+            [
+                Exchange(
+                    expertise=one.expertise,
+                    message=texts[one.message],
+                    temperature=one.temperature,
+                    answers=tuple(texts[name] for name in one.texts),
+                )
+                for one in of_job
+            ],
+            texts[job.initial],
         )
-        for event in queries.exchanges(store, run_id, job)
+        for job, of_job in zip(jobs, calls, strict=True)
     ]

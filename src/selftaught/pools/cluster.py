@@ -12,8 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from selftaught.errors import ClusterUnavailable, Interrupted, RunBudgetSpent
-from selftaught.pool import JOB_LOST, MAX_STARTS, Attempt, Claim, NodeLost, ScoreJob
+from selftaught.errors import ClusterUnavailable, SelftaughtError
+from selftaught.pool import JOB_LOST, MAX_STARTS, Attempt, Claim, ImproveJob, NodeLost, ScoreJob
 from selftaught.pools.gate import Gate
 from selftaught.pools.gated import GatedPool
 from selftaught.pools.nodes.door import Admitted, Door
@@ -22,6 +22,8 @@ from selftaught.pools.nodes.remote import RemoteNode
 from selftaught.utility import Outcome
 
 _LOOK_S = 0.1
+# Those who connect and hold no token are told of so often in a run; a network may be full of them.
+MAX_STRANGERS_TOLD = 20
 
 
 class Starter(Protocol):
@@ -89,6 +91,7 @@ class ClusterPool(GatedPool):
         self._on_event = on_event
         self._check = check
         self._refused: list[str] = []
+        self._strangers = 0
         self._joined = 0
         self._is_settled = False
         self._changed = threading.Condition()
@@ -101,6 +104,7 @@ class ClusterPool(GatedPool):
             },
             on_admitted=self._admit,
             on_refused=self._refuse,
+            on_stranger=self._turn_away,
         )
         self._watcher = threading.Thread(target=self._watch, name="nodes", daemon=True)
         self._starter: Starter | None = None
@@ -130,6 +134,7 @@ class ClusterPool(GatedPool):
             try:
                 return super().score(job)
             except NodeLost as lost:
+                self._check_open(lost)
                 losses += 1
                 if losses == MAX_STARTS:
                     raise ClusterUnavailable(
@@ -145,6 +150,19 @@ class ClusterPool(GatedPool):
             return super().score_ahead(job, claim)
         except NodeLost:
             return None
+
+    def improve(self, job: ImproveJob) -> Outcome:
+        """Run an improver on some node; see `GatedPool.improve`."""
+        try:
+            return super().improve(job)
+        except NodeLost as lost:
+            self._check_open(lost)
+            raise
+
+    def _check_open(self, lost: NodeLost) -> None:
+        """Raise where nodes are lost because the pool was closed: no job is to be done again."""
+        if self._closing.is_set():
+            raise ClusterUnavailable("The pool is closed.") from lost
 
     def close(self) -> None:
         """Let all agents go, with what they started."""
@@ -185,11 +203,21 @@ class ClusterPool(GatedPool):
             self._changed.notify_all()
         self._on_event("node_refused", f"{name}: {reason}", 0.0)
 
+    def _turn_away(self, address: str, reason: str) -> None:
+        """Tell of a stranger. It is no node: whether one is missing does not depend on it."""
+        with self._changed:
+            self._strangers += 1
+            number = self._strangers
+        if number <= MAX_STRANGERS_TOLD:
+            last = "; more are not told of" if number == MAX_STRANGERS_TOLD else ""
+            self._on_event("node_refused", f"{address}: {reason}{last}", 0.0)
+
     def _lose(self, node: RemoteNode, reason: str) -> None:
+        # First, so that no job is sent there and counts as lost with it.
+        self._gate.shut(node.name)
         with self._changed:
             self._nodes.pop(node.name, None)
             left = len(self._nodes)
-        self._gate.shut(node.name)
         if not self._closing.is_set():
             self._on_event("node_lost", f"{node.name}: {reason}; {left} left", 0.0)
 
@@ -235,27 +263,27 @@ class ClusterPool(GatedPool):
             if self._nodes:
                 began = None
                 continue
-            now = time.monotonic()
-            patience_s = self._settings.patience_s
-            if began is None:
-                began = now
-                self._on_event(
-                    "waiting_for_nodes",
-                    f"none is left; waiting up to {patience_s:g} s for one",
-                    0.0,
-                )
             try:
-                self._check()
-            except (Interrupted, RunBudgetSpent) as stop:
-                self._gate.fail(stop)
-                return
-            failure = self._starter.failure() if self._starter is not None else None
-            if failure is not None or now - began > patience_s:
-                why = failure or f"None came within {patience_s:g} s."
-                self._gate.fail(
-                    ClusterUnavailable(
-                        f"No node of the cluster is left. {why} What is recorded is kept: "
-                        "`selftaught resume` goes on when there are nodes again."
+                if began is None:
+                    began = time.monotonic()
+                    self._on_event(
+                        "waiting_for_nodes",
+                        f"none is left; waiting up to {self._settings.patience_s:g} s for one",
+                        0.0,
                     )
-                )
-                return
+                self._check()
+                self._check_patience(time.monotonic() - began)
+            except SelftaughtError as stop:
+                # Whatever it is: nobody else looks, and who waits would do so for ever.
+                self._gate.fail(stop)
+
+    def _check_patience(self, waited_s: float) -> None:
+        patience_s = self._settings.patience_s
+        failure = self._starter.failure() if self._starter is not None else None
+        if failure is None and waited_s <= patience_s:
+            return
+        why = failure or f"None came within {patience_s:g} s."
+        raise ClusterUnavailable(
+            f"No node of the cluster is left. {why} What is recorded is kept: "
+            "`selftaught resume` goes on when there are nodes again."
+        )

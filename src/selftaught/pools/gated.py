@@ -113,6 +113,7 @@ class _Underway:
         self._gate = gate
         self._ticket = ticket
         self._end_it: Callable[[], None] | None = None
+        self._is_overdue = False
         self._lock = threading.Lock()
         self.was_ended = False
 
@@ -120,6 +121,7 @@ class _Underway:
         """See `Interruptible`."""
         with self._lock:
             self._end_it = end
+            self._end_if_overdue()
 
     def done(self) -> None:
         """See `Interruptible`."""
@@ -131,13 +133,21 @@ class _Underway:
         self._gate.promote(self._ticket)
 
     def abandon(self) -> None:
-        """End it if it still lasts after ABANDON_S, with its evaluator."""
+        """End it if it still lasts after ABANDON_S, with its evaluator.
+
+        Where it waits for an evaluator even then, it is ended as soon as it has one.
+        """
         timer = threading.Timer(ABANDON_S, self._end)
         timer.daemon = True
         timer.start()
 
     def _end(self) -> None:
         with self._lock:
-            if self._end_it is not None and self._ticket.urgency is Urgency.AHEAD:
-                self.was_ended = True
-                self._end_it()
+            self._is_overdue = True
+            self._end_if_overdue()
+
+    def _end_if_overdue(self) -> None:
+        is_wanted = not self._is_overdue or self._ticket.urgency is not Urgency.AHEAD
+        if self._end_it is not None and not is_wanted:
+            self.was_ended = True
+            self._end_it()

@@ -1,6 +1,7 @@
 """Which pool `--pool` names: this machine, the nodes of a Ray cluster, or jobs of Slurm."""
 
 import importlib.util
+import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
@@ -99,6 +100,7 @@ def cluster_of(url: str) -> Cluster | None:
         return None
     try:
         parts = urlsplit(url)
+        port = parts.port
         options = dict(
             parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         )
@@ -119,7 +121,7 @@ def cluster_of(url: str) -> Cluster | None:
             )
         if name in (*_SECONDS, *_COUNTS) and not (value.isdecimal() and int(value)):
             raise UsageError(f"{name}={value} in --pool must be a whole number above 0.")
-    if kind.extra == "ray" and parts.port is None:
+    if kind.extra == "ray" and port is None:
         raise UsageError(f"--pool {url!r} lacks the port; `ray start --head` takes 6379 by itself.")
     if importlib.util.find_spec(kind.package) is None:
         raise UsageError(
@@ -196,7 +198,7 @@ def _own_address(cluster: Cluster) -> str:
     if cluster.options.get("executor", "slurm") != "slurm":
         return "127.0.0.1"
     if cluster.kind.extra != "ray":
-        return socket.getfqdn()
+        return _reachable(socket.getfqdn())
     host, _, port = cluster.where.rpartition(":")
     try:
         family, *_, target = socket.getaddrinfo(
@@ -208,3 +210,21 @@ def _own_address(cluster: Cluster) -> str:
             return str(towards.getsockname()[0])
     except OSError as error:
         raise UsageError(f"There is no way to {host!r} of --pool: {error}.") from error
+
+
+def _reachable(name: str) -> str:
+    """This machine's name, unless it stands for an address that only this machine reaches.
+
+    Debian writes such a line into /etc/hosts; nobody would come, and a queue is waited for long.
+    """
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        # Whoever listens there says so.
+        return name
+    if ipaddress.ip_address(address).is_loopback:
+        raise UsageError(
+            f"The name of this machine, {name}, stands for {address}, which nodes cannot reach. "
+            "Name its address on the cluster's network with host=ADDRESS in --pool."
+        )
+    return name

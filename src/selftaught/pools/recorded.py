@@ -87,8 +87,9 @@ class RecordedPool:
     ) -> None:
         self._begin_again = begin_again
         self._ahead = pool if speculate and isinstance(pool, AheadPool) else None
-        # As many as there are slots: more could not begin. None begins before there is work.
-        self._ahead_threads = ThreadPoolExecutor(pool.slots, thread_name_prefix="ahead")
+        # The last are used; machines that joined since had slots for more than those before.
+        self._ahead_threads: list[ThreadPoolExecutor] = []
+        self._most_ahead = 0
         self._tally = Tally()
         self._pool = pool
         self._journal = journal
@@ -123,9 +124,7 @@ class RecordedPool:
 
     def _recorded(self, job: ScoreJob) -> Outcome | None:
         """The recorded outcome of the program, or of one with the same code; the lock is held."""
-        found = self._journal.recorded_evaluation(
-            job.task.key, job.split, job.repeat, job.solution.hash
-        )
+        found = self._own(job)
         if found is not None:
             self._duplicates.add(job)
             return found
@@ -137,6 +136,19 @@ class RecordedPool:
         self._journal.record(same, texts=(job.solution.source,))
         self.deduplicated += 1
         return same.outcome
+
+    def _own(self, job: ScoreJob) -> Outcome | None:
+        return self._journal.recorded_evaluation(
+            job.task.key, job.split, job.repeat, job.solution.hash
+        )
+
+    def _is_known(self, job: ScoreJob) -> bool:
+        """Whether nothing need be computed; records and counts nothing. The lock is held."""
+        return (
+            f"score {_key(job)}" in self._running
+            or self._own(job) is not None
+            or self._duplicates.score_of_one(job) is not None
+        )
 
     def _once(
         self, key: str, recorded: Callable[[], Outcome | None], compute: Callable[[], Outcome]
@@ -206,9 +218,7 @@ class RecordedPool:
         def claim(underway: Underway) -> bool:
             self._check()
             with self._lock:
-                if not guess.wanted or name in self._running:
-                    return False
-                if self._recorded(guess.job) is not None:
+                if not guess.wanted or self._is_known(guess.job):
                     return False
                 self._running[name] = _Running(mine, underway.promote)
                 guess.underway = underway
@@ -223,11 +233,11 @@ class RecordedPool:
             return
         try:
             outcome = self._ahead.score_ahead(guess.job, claim)
-            if began:
-                self._tally.took(guess.key, time.monotonic() - began[0])
             if outcome is not None:
+                seconds = time.monotonic() - began[0]
                 outcome = _without_secrets(outcome)
-                self._record(guess.job, outcome, time.monotonic() - began[0])
+                self._record(guess.job, outcome, seconds)
+                self._tally.took(guess.key, seconds)
                 with self._lock:
                     self.scored += 1
                 mine.set_result(outcome)
@@ -236,6 +246,8 @@ class RecordedPool:
                 with self._lock:
                     del self._running[name]
             if not mine.done():
+                if began:
+                    self._tally.given_up(guess.key, time.monotonic() - began[0])
                 mine.set_exception(_GivenUp())
 
     def improve(self, job: ImproveJob) -> Outcome:
@@ -307,22 +319,31 @@ class RecordedPool:
 
     def close(self) -> None:
         """Close the pool beneath; what it was scoring ahead is lost."""
-        self._ahead_threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._ahead_threads:
+            threads.shutdown(wait=False, cancel_futures=True)
         self._pool.close()
-        self._ahead_threads.shutdown()
+        for threads in self._ahead_threads:
+            threads.shutdown()
+
+    def _threads_ahead(self) -> ThreadPoolExecutor:
+        """As many threads as there are slots: more could not begin."""
+        with self._lock:
+            slots = max(1, self._pool.slots)
+            if slots > self._most_ahead:
+                self._most_ahead = slots
+                self._ahead_threads.append(ThreadPoolExecutor(slots, thread_name_prefix="ahead"))
+            return self._ahead_threads[-1]
 
     def _guesses(self, job: ImproveJob) -> Guesses | None:
-        # The last slot is never given away, so there must be another one.
-        if job.score_job is None or self._ahead is None or self.slots < 2:
+        if job.score_job is None or self._ahead is None:
             return None
 
         def is_known(score: ScoreJob) -> bool:
             with self._lock:
-                running = f"score {_key(score)}" in self._running
-                return running or self._recorded(score) is not None
+                return self._is_known(score)
 
         def begin(guess: Guess) -> None:
-            self._ahead_threads.submit(self._score_ahead, guess)
+            self._threads_ahead().submit(self._score_ahead, guess)
 
         return Guesses(job.account, job.score_job, _key, is_known, begin)
 
@@ -355,7 +376,8 @@ class RecordedPool:
 
         def ask(request: Request) -> Answer:
             answer = job.ask(request)
-            if guesses is not None:
+            # The last slot is never given away, so there must be another one by now.
+            if guesses is not None and self.slots > 1:
                 guesses.answered(answer.texts, job.initial.entry_point)
             return answer
 

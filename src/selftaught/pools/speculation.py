@@ -130,6 +130,15 @@ class Tally:
             else:
                 self._wasted_s += seconds
 
+    def given_up(self, key: str, seconds: float) -> None:
+        """It was ended after so long, without an outcome: whoever asks for it computes it."""
+        with self._lock:
+            self._wasted_s += seconds
+            self._unasked.pop(key, None)
+            if key in self._awaited:
+                self._awaited.discard(key)
+                self._used -= 1
+
     def asked(self, key: str) -> bool:
         """Take note that a score was asked for; True if it was scored ahead and is first now."""
         with self._lock:

@@ -238,9 +238,16 @@ def anytime(store: Store, run: str, job: str) -> list[Requested]:
     return [found[call] for call in sorted(found)]
 
 
-def exchanges(store: Store, run: str, job: str) -> list[Answered]:
-    """The answered calls of an improve job, in order; `Store.texts` has what was said."""
-    found = store.keyed(run, "answered", f"{job}|")
+def exchanges(store: Store, run: str, job: str, limit: int | None = None) -> list[Answered]:
+    """The answered calls of an improve job, in order; `Store.texts` has what was said.
+
+    Args:
+        store: where the run is.
+        run: its id.
+        job: its key.
+        limit: no more than so many, the first.
+    """
+    found = store.keyed(run, "answered", f"{job}|", limit)
     return [event for _, event in found if isinstance(event, Answered) and event.job == job]
 
 

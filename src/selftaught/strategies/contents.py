@@ -6,7 +6,7 @@ with `d`, not with `d[...]`; as a program it is not followed.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from selftaught.strategies.dataflow import ASKS, COUNTS, Dataflow, IsSource, called
 
@@ -29,6 +29,7 @@ class Contents(Dataflow):
         programs: names that may hold the text of a program that the model wrote: where the text
             uses `extract_code`, what that has found.
         scores: names that may hold scores.
+        shown: what rules have found in the text, for others that build on it.
 
     Raises:
         SyntaxError, ValueError, RecursionError: as `Dataflow` does.
@@ -38,7 +39,9 @@ class Contents(Dataflow):
         super().__init__(source)
         self._fields = _fields(self)
         self._known_tuples: dict[tuple[ast.AST, int], list[list[ast.expr]]] = {}
+        self._known_parts: dict[ast.AST, list[ast.AST]] = {}
         extractions = {n for n in self.nodes if _is_call(n, {"extract_code"})}
+        self.shown: dict[Callable[[Contents], ast.AST | None], ast.AST | None] = {}
         self._programs_from: set[ast.AST] = extractions or set(self.prompts)
         self.replies = self._reached(self._is_prompt, [*self.assigned, *_keys(self)])
         self.programs = self._reached(self._is_program, self.assigned)
@@ -104,7 +107,9 @@ class Contents(Dataflow):
                 if here.attr in names:
                     return True
             else:
-                todo += self._parts(here)
+                if here not in self._known_parts:
+                    self._known_parts[here] = self._parts(here)
+                todo += self._known_parts[here]
         return False
 
     def _parts(self, node: ast.AST) -> list[ast.AST]:
@@ -127,7 +132,7 @@ class Contents(Dataflow):
             case ast.DictComp():
                 return [node.key, node.value]
             case _:
-                return list(ast.iter_child_nodes(node))
+                return self.children(node)
 
     def _chosen(self, node: ast.Subscript, steps: int) -> list[ast.AST]:
         """What is taken from the tuples in a value; nothing where these are unknown."""

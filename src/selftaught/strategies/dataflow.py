@@ -19,9 +19,14 @@ _INTO = {"append", "extend", "add", "insert", "update", "setdefault", "appendlef
 _INTO_FIRST = {"heappush", "heappushpop", "insort"}
 ASKS = {"prompt", "batch_prompt"}
 COUNTS = {"len", "range", "isinstance", "any", "all", "bool", "count", "hash", "id"}
+_NOT_CARRYING = COUNTS | ASKS
 _SCORES = {"map", "evaluate", "initial"}
 
 IsSource = Callable[[ast.AST], bool]
+
+
+def _never(node: ast.AST) -> bool:
+    return False
 
 
 class Place(ast.Subscript):
@@ -61,7 +66,9 @@ class Dataflow:
             raise ValueError(f"more than {MAX_NODES:,} syntax nodes")
         self.tree = without_dead_code(tree)
         self.nodes = list(ast.walk(self.tree))
-        self._parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
+        self._children = {node: list(ast.iter_child_nodes(node)) for node in self.nodes}
+        self._parents = {child: node for node in self.nodes for child in self._children[node]}
+        self._parts_carrying: dict[ast.AST, list[ast.AST]] = {}
         self.functions = {n.name: n for n in self.nodes if isinstance(n, ast.FunctionDef)}
         self._constructors = {
             n.name: method
@@ -80,10 +87,11 @@ class Dataflow:
             if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in ASKS
         ]
         self.assigned = list(self._assignments())
-        self.answers = self.reached_from(lambda n: n in self.prompts)
+        asking = set(self.prompts)
+        self.answers = self.reached_from(lambda n: n in asking)
         self.values = self.reached_from(self.is_score)
 
-    def reached_from(self, is_source: IsSource, stops: IsSource = lambda n: False) -> set[str]:
+    def reached_from(self, is_source: IsSource, stops: IsSource = _never) -> set[str]:
         """Names that a value may reach: variables, and functions that may return it as `f()`.
 
         Args:
@@ -103,13 +111,13 @@ class Dataflow:
         self,
         node: ast.AST | None,
         names: set[str],
-        is_source: IsSource = lambda n: False,
-        stops: IsSource = lambda n: False,
+        is_source: IsSource = _never,
+        stops: IsSource = _never,
     ) -> bool:
         """Whether an expression may hold what one of the names holds, or is a source itself."""
         if node is None:
             return False
-        for part in _carrying(node, stops):
+        for part in self._carrying(node, stops):
             if isinstance(part, ast.Name) and part.id in names:
                 return True
             if isinstance(part, ast.Call) and f"{called(part)}()" in names:
@@ -117,6 +125,34 @@ class Dataflow:
             if is_source(part):
                 return True
         return False
+
+    def children(self, node: ast.AST) -> list[ast.AST]:
+        """The nodes right below one."""
+        known = self._children.get(node)
+        # A `Place` is none of the tree's.
+        return list(ast.iter_child_nodes(node)) if known is None else known
+
+    def _carrying(self, node: ast.AST, stops: IsSource) -> list[ast.AST]:
+        """The parts of an expression whose value may be in its own, the whole one first.
+
+        A count or a test carries none, and an answer is new, whatever was asked.
+        """
+        known = self._parts_carrying.get(node) if stops is _never else None
+        if known is not None:
+            return known
+        parts: list[ast.AST] = []
+        todo = [node]
+        while todo:
+            here = todo.pop()
+            if stops(here):
+                continue
+            parts.append(here)
+            is_new = isinstance(here, ast.Call) and called(here) in _NOT_CARRYING
+            if not is_new and not isinstance(here, ast.Compare):
+                todo += reversed(self.children(here))
+        if stops is _never:
+            self._parts_carrying[node] = parts
+        return parts
 
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
         """The loops that repeat a node, the innermost first, through calls in the same text."""
@@ -260,22 +296,6 @@ def called(call: ast.Call) -> str:
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
-
-
-def _carrying(node: ast.AST, stops: IsSource) -> Iterator[ast.AST]:
-    """The parts of an expression whose value may be in its own.
-
-    A count or a test carries none, and an answer is new, whatever was asked.
-    """
-    if stops(node):
-        return
-    yield node
-    if isinstance(node, ast.Compare):
-        return
-    if isinstance(node, ast.Call) and called(node) in COUNTS | ASKS:
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _carrying(child, stops)
 
 
 def _pairs(target: ast.AST, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:

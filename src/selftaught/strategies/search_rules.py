@@ -7,6 +7,7 @@ import ast
 
 from selftaught.strategies.contents import Contents
 from selftaught.strategies.dataflow import Place, called
+from selftaught.strategies.once import once
 from selftaught.strategies.patterns import (
     is_constant,
     is_draw,
@@ -20,6 +21,7 @@ _RANKS = ("sorted", "nlargest", "reversed", "argsort")
 _CHOOSES = ("max", "sorted", "nlargest", "argmax", "heappop")
 
 
+@once
 def refinement(flow: Contents) -> ast.AST | None:
     """Answers go back into prompts, over and over."""
     return next(refined_prompts(flow), None)
@@ -105,6 +107,7 @@ def _is_ranked(flow: Contents, node: ast.AST, depth: int = 3) -> bool:
     return any(_is_ranked(flow, v, depth - 1) for v in flow.assigned_to(node.id))
 
 
+@once
 def genetic(flow: Contents) -> ast.AST | None:
     """Parents are drawn at random out of a population, or paired, and give new programs."""
     if not refinement(flow):
@@ -129,6 +132,7 @@ def _is_drawn(flow: Contents, node: ast.AST, indices: set[str]) -> bool:
     return is_draw(node) or is_picked
 
 
+@once
 def anneals(flow: Contents) -> ast.AST | None:
     """A worse program is taken with a probability that falls: exp(difference / temperature)."""
     exponents = flow.reached_from(lambda n: _is_exponential(flow, n))
@@ -156,6 +160,7 @@ def _is_exponential(flow: Contents, node: ast.AST) -> bool:
     return False
 
 
+@once
 def tree_search(flow: Contents) -> ast.AST | None:
     """Programs are nodes with children; which one is expanded is chosen over the whole tree."""
     if not flow.prompts:

@@ -29,8 +29,8 @@ from selftaught.pool import Attempt, ScoreJob
 from selftaught.pools import early
 from selftaught.pools.machine import Machine
 from selftaught.pools.nodes import channel as channels
-from selftaught.pools.nodes.channel import Channel, ChannelError
-from selftaught.pools.nodes.invitation import AgentStart, Invitation
+from selftaught.pools.nodes.channel import Channel, ChannelError, NotTrusted
+from selftaught.pools.nodes.invitation import AgentStart, Hello, Invitation
 from selftaught.pools.nodes.private_folder import private_folder
 from selftaught.pools.nodes.software import software
 from selftaught.pools.nodes.task_files import unpacked
@@ -52,12 +52,15 @@ class _Score:
 
     def __init__(self) -> None:
         self._end: Callable[[], None] | None = None
+        self._is_unwanted = False
         self._lock = threading.Lock()
 
     def begin(self, end: Callable[[], None]) -> None:
         """See `Interruptible`."""
         with self._lock:
             self._end = end
+            if self._is_unwanted:
+                end()
 
     def done(self) -> None:
         """See `Interruptible`."""
@@ -65,8 +68,9 @@ class _Score:
             self._end = None
 
     def end(self) -> None:
-        """End it, if it is still under way."""
+        """End it, if it is still under way; one that has not begun ends when it does."""
         with self._lock:
+            self._is_unwanted = True
             if self._end is not None:
                 self._end()
 
@@ -228,15 +232,15 @@ def work(start: AgentStart, folder: Path) -> None:
     channel = join(start.invitation)
     agent: Agent | None = None
     try:
-        hello = {"software": msgspec.to_builtins(software()), "name": start.name}
-        channel.send({**hello, "slots": start.slots, "pid": os.getpid()})
+        hello = Hello(software=software(), name=start.name, slots=start.slots, pid=os.getpid())
+        channel.send(msgspec.to_builtins(hello))
         welcome = channel.receive()
         if "refused" in welcome:
             raise Refusal(str(welcome["refused"]))
+        beat_until_closed(channel)
         machine = _machine(channel, welcome)
         agent = Agent(channel, machine, folder, start.slots)
         channel.send({"ready": "+".join(machine.layers)})
-        beat_until_closed(channel)
         agent.serve()
     finally:
         _end_at_last(folder)
@@ -272,9 +276,13 @@ def join(invitation: Invitation) -> Channel:
                 continue
             try:
                 return channels.present(connection, invitation.token)
-            except ChannelError as error:
+            except NotTrusted as error:
                 connection.close()
                 raise Refusal(f"The host at {address}:{invitation.port}: {error}.") from error
+            except ChannelError as error:
+                # Many come at once, or strangers keep the door busy.
+                connection.close()
+                reasons.append(f"{address}:{invitation.port}: {error}")
         if time.monotonic() > deadline:
             raise ChannelError(f"the host of the run cannot be reached: {'; '.join(reasons)}")
         time.sleep(1.0)

@@ -16,6 +16,7 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 from selftaught.sandbox.guest import wire
@@ -24,6 +25,7 @@ TOKEN_BYTES = 32
 # Both sides say that they are there this often, and give the other up after this much silence.
 ALIVE_S = 5.0
 SILENCE_S = 45.0
+# For all of the handshake, however the bytes trickle in.
 HANDSHAKE_S = 10.0
 _MAGIC = b"selftaught agent 1\n"
 _NONCE_BYTES = 32
@@ -33,6 +35,10 @@ _NUMBER = struct.Struct(">Q")
 
 class ChannelError(Exception):
     """The connection ended, or what came is not from who holds the token. Says which."""
+
+
+class NotTrusted(ChannelError):
+    """Who answers does not hold the token, or is something else. Says which."""
 
 
 def new_token() -> str:
@@ -118,16 +124,19 @@ def greet(connection: socket.socket, token: str) -> Channel:
     """The host's side of the handshake.
 
     Raises:
-        ChannelError: the other side does not hold the token, or is no agent.
+        NotTrusted: the other side does not hold the token, or is no agent.
+        ChannelError: it did not say in time.
     """
+    deadline = time.monotonic() + HANDSHAKE_S
     connection.settimeout(HANDSHAKE_S)
     ours = secrets.token_bytes(_NONCE_BYTES)
     _write(connection, _MAGIC + ours)
-    if _read(connection, len(_MAGIC)) != _MAGIC:
-        raise ChannelError("it is no agent")
-    theirs, proof = _read(connection, _NONCE_BYTES), _read(connection, _CODE_BYTES)
+    if _read(connection, len(_MAGIC), deadline) != _MAGIC:
+        raise NotTrusted("it is no agent")
+    theirs = _read(connection, _NONCE_BYTES, deadline)
+    proof = _read(connection, _CODE_BYTES, deadline)
     if not hmac.compare_digest(proof, _code(token, b"agent", ours, theirs)):
-        raise ChannelError("it holds another token")
+        raise NotTrusted("it holds another token")
     _write(connection, _code(token, b"host", ours, theirs))
     to_agent, to_host = _keys(token, ours, theirs)
     return Channel(connection, sends=to_agent, receives=to_host)
@@ -137,20 +146,24 @@ def present(connection: socket.socket, token: str) -> Channel:
     """The agent's side of the handshake.
 
     Raises:
-        ChannelError: the other side does not hold the token, or says that we do not.
+        NotTrusted: the other side does not hold the token, or says that we do not.
+        ChannelError: it did not say, as one that is asked by too many at once does not.
     """
+    deadline = time.monotonic() + HANDSHAKE_S
     connection.settimeout(HANDSHAKE_S)
-    if _read(connection, len(_MAGIC)) != _MAGIC:
-        raise ChannelError("it is no host of a run")
-    theirs = _read(connection, _NONCE_BYTES)
+    if _read(connection, len(_MAGIC), deadline) != _MAGIC:
+        raise NotTrusted("it is no host of a run")
+    theirs = _read(connection, _NONCE_BYTES, deadline)
     ours = secrets.token_bytes(_NONCE_BYTES)
     _write(connection, _MAGIC + ours + _code(token, b"agent", theirs, ours))
     try:
-        proof = _read(connection, _CODE_BYTES)
+        proof = _read(connection, _CODE_BYTES, deadline)
     except ChannelError as error:
-        raise ChannelError("it refused the token") from error
+        if time.monotonic() >= deadline:
+            raise
+        raise NotTrusted("it refused the token") from error
     if not hmac.compare_digest(proof, _code(token, b"host", theirs, ours)):
-        raise ChannelError("it holds another token")
+        raise NotTrusted("it holds another token")
     to_agent, to_host = _keys(token, theirs, ours)
     return Channel(connection, sends=to_host, receives=to_agent)
 
@@ -159,9 +172,14 @@ def _keys(token: str, host: bytes, agent: bytes) -> tuple[bytes, bytes]:
     return _code(token, b"to agent", host, agent), _code(token, b"to host", host, agent)
 
 
-def _read(connection: socket.socket, length: int) -> bytes:
+def _read(connection: socket.socket, length: int, deadline: float | None = None) -> bytes:
     received = bytearray()
     while len(received) < length:
+        if deadline is not None:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise ChannelError("the handshake timed out")
+            connection.settimeout(left_s)
         try:
             chunk = connection.recv(min(length - len(received), 1 << 20))
         except OSError as error:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ import msgspec
 from selftaught.errors import ClusterUnavailable
 from selftaught.pools.nodes import channel as channels
 from selftaught.pools.nodes.channel import Channel, ChannelError
-from selftaught.pools.nodes.invitation import Invitation
-from selftaught.pools.nodes.software import Software, software
+from selftaught.pools.nodes.invitation import Hello, Invitation
+from selftaught.pools.nodes.software import software
 
 # Connections that have not said who they are yet; more are closed at once.
 MAX_STRANGERS = 64
+_AGAIN_S = 0.1
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,8 @@ class Door:
         address: to listen on.
         welcome: what agents are told of how to work.
         on_admitted: gets each that is ready; called in a thread of the agent's.
-        on_refused: told of each that may not work, by name, with the reason.
+        on_refused: told of each agent that may not work, by name, with the reason.
+        on_stranger: told of each who did not prove that it holds the token, by address.
 
     Raises:
         ClusterUnavailable: the address cannot be listened on.
@@ -56,11 +59,13 @@ class Door:
         welcome: dict[str, Any],
         on_admitted: Callable[[Admitted], None],
         on_refused: Callable[[str, str], None],
+        on_stranger: Callable[[str, str], None],
     ) -> None:
         self.token = channels.new_token()
         self._welcome = welcome
         self._on_admitted = on_admitted
         self._on_refused = on_refused
+        self._on_stranger = on_stranger
         self._strangers = threading.BoundedSemaphore(MAX_STRANGERS)
         self._greeted: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -102,6 +107,8 @@ class Door:
             except OSError:
                 if self._is_closed:
                     return
+                # Out of descriptors, most likely: who waits outside would be tried at once again.
+                time.sleep(_AGAIN_S)
                 continue
             if not self._strangers.acquire(blocking=False):
                 connection.close()
@@ -119,11 +126,13 @@ class Door:
                 _shut(connection)
         admitted: Admitted | None = None
         try:
-            admitted = self._admitted(channels.greet(connection, self.token), address)
+            channel = self._channel(connection, address)
+            if channel is not None:
+                admitted = self._admitted(channel, address)
         except ChannelError as error:
-            self._on_refused(address, str(error))
+            if not self._is_closed:
+                self._on_refused(address, str(error))
         finally:
-            self._strangers.release()
             with self._lock:
                 self._greeted.discard(connection)
             if admitted is None:
@@ -131,26 +140,43 @@ class Door:
         if admitted is not None:
             self._on_admitted(admitted)
 
+    def _channel(self, connection: socket.socket, address: str) -> Channel | None:
+        """The channel to who has proved to be an agent of the run, and is a stranger no more."""
+        try:
+            return channels.greet(connection, self.token)
+        except ChannelError as error:
+            if not self._is_closed:
+                self._on_stranger(address, str(error))
+            return None
+        finally:
+            self._strangers.release()
+
     def _admitted(self, channel: Channel, address: str) -> Admitted | None:
-        hello = channel.receive()
-        name, slots = str(hello["name"])[:100] or address, int(hello["slots"])
-        difference = software().difference(msgspec.convert(hello["software"], Software))
+        said = channel.receive()
+        name = str(said.get("name", ""))[:100] or address
+        try:
+            hello = msgspec.convert(said, Hello)
+            difference = software().difference(hello.software)
+        except msgspec.ValidationError as error:
+            difference = f"the agent: {error}"
         if difference:
             reason = f"its software is not that of the host ({difference})"
             channel.send({"refused": f"This node is not used: {reason}."})
             self._on_refused(name, reason)
             return None
         channel.send(self._welcome)
-        answer = channel.receive()
+        # A sandbox may take longer to start than a channel may be silent.
+        while (answer := channel.receive()).get("op") == "alive":
+            pass
         if "unable" in answer:
             self._on_refused(name, str(answer["unable"]))
             return None
         return Admitted(
             channel=channel,
             name=name,
-            slots=max(1, slots),
+            slots=max(1, hello.slots),
             layers=str(answer["ready"]),
-            pid=int(hello["pid"]),
+            pid=hello.pid,
         )
 
 

@@ -1,6 +1,8 @@
-"""What an agent needs to know to join a run."""
+"""What an agent needs to know to join a run, and what it says of itself."""
 
 import msgspec
+
+from selftaught.pools.nodes.software import Software
 
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,3 +31,19 @@ class AgentStart(msgspec.Struct, frozen=True, kw_only=True):
     invitation: Invitation
     name: str
     slots: int
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The first that an agent says over its channel.
+
+    Attributes:
+        software: what is installed there.
+        name: of its machine.
+        slots: jobs that compute there at once.
+        pid: its process there.
+    """
+
+    software: Software
+    name: str
+    slots: int
+    pid: int

@@ -75,10 +75,8 @@ class RemoteNode:
             was_ended.set()
             self._tell({"op": "end", "id": number})
 
-        if underway is not None:
-            underway.begin(end)
         try:
-            reply = self._request(
+            asked = self._ask(
                 number,
                 op="score",
                 task=key,
@@ -86,6 +84,10 @@ class RemoteNode:
                 split=job.split,
                 repeat=job.repeat,
             )
+            if underway is not None:
+                # Not before: what the agent does not know of it cannot end.
+                underway.begin(end)
+            reply = self._answer(asked)
         except SandboxUnavailable as error:
             if was_ended.is_set():
                 raise
@@ -160,12 +162,15 @@ class RemoteNode:
         return key
 
     def _request(self, number: int, **message: Any) -> dict[str, Any]:
-        """Ask the agent for something and wait for the answer.
+        """Ask the agent for something and wait for the answer; raises what those two do."""
+        return self._answer(self._ask(number, **message))
+
+    def _ask(self, number: int, **message: Any) -> Future[dict[str, Any]]:
+        """Ask the agent for something.
 
         Raises:
             NodeLost: the agent is gone.
-            WireError: the message, or the answer, cannot be sent.
-            SelftaughtError: what the agent says.
+            WireError: the message cannot be sent.
         """
         asked: Future[dict[str, Any]] = Future()
         with self._lock:
@@ -180,6 +185,16 @@ class RemoteNode:
             with self._lock:
                 self._asked.pop(number, None)
             raise
+        return asked
+
+    def _answer(self, asked: Future[dict[str, Any]]) -> dict[str, Any]:
+        """What the agent answers.
+
+        Raises:
+            NodeLost: the agent is gone.
+            WireError: the answer cannot be sent.
+            SelftaughtError: what the agent says.
+        """
         reply = asked.result()
         if "error" in reply:
             raise _ERRORS[reply["error"]](f"On {self.name}: {reply['reason']}")
@@ -217,10 +232,11 @@ class RemoteNode:
             waiting, self._asked = list(self._asked.values()), {}
         try:
             if is_news and reason != _CLOSED:
-                self._channel.close()
                 # First, so that nobody is sent here again.
                 self._on_lost(self, reason)
         finally:
+            if reason != _CLOSED:
+                self._channel.close()
             for asked in waiting:
                 asked.set_exception(NodeLost(f"{self.name}: {self._gone}"))
 

@@ -48,29 +48,35 @@ class Jobs:
         self._order = order
         self._folder = folder
         self._say = say
+        self._jobs: dict[str, Any] = {}
         options = order.options
-        nodes, cores = int(options.get("nodes", "1")), int(options.get("cpus", "1"))
-        executor = submitit.AutoExecutor(folder=folder, cluster=options.get("executor", "slurm"))
-        executor.update_parameters(
+        self._cores = int(options.get("cpus", "1"))
+        self._executor = submitit.AutoExecutor(
+            folder=folder, cluster=options.get("executor", "slurm")
+        )
+        self._executor.update_parameters(
             name="selftaught",
             timeout_min=int(options.get("time", "60")),
-            cpus_per_task=cores,
+            cpus_per_task=self._cores,
             tasks_per_node=1,
             nodes=1,
             slurm_partition=order.where,
             **{name: options[key] for key, name in _PASSED.items() if key in options},
         )
-        self._jobs = {}
-        for number in range(1, nodes + 1):
-            job = executor.submit(run_agent_function(), str(self._instructions(number, cores)))
-            self._jobs[f"job {job.job_id}"] = job
-        say(Said(expected=nodes))
 
-    def _instructions(self, number: int, cores: int) -> Path:
+    def submit(self) -> None:
+        """Give the jobs to Slurm; where it does not take one, those before are there to cancel."""
+        nodes = int(self._order.options.get("nodes", "1"))
+        for number in range(1, nodes + 1):
+            job = self._executor.submit(run_agent_function(), str(self._instructions(number)))
+            self._jobs[f"job {job.job_id}"] = job
+        self._say(Said(expected=nodes))
+
+    def _instructions(self, number: int) -> Path:
         start = AgentStart(
             invitation=self._order.invitation,
             name=f"{self._order.where} {number}",
-            slots=self._order.slots or cores,
+            slots=self._order.slots or self._cores,
         )
         path = self._folder / f"agent-{number}.json"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -110,6 +116,7 @@ def main() -> None:
     jobs: Jobs | None = None
     try:
         jobs = Jobs(submitit, order, folder, link.say)
+        jobs.submit()
         while not link.ended.is_set():
             jobs.look()
     except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
