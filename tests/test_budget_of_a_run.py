@@ -1,5 +1,6 @@
 """The account of a run: what may be spent is set aside before a call, and never exceeded."""
 
+import contextvars
 import random
 import threading
 import time
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 
 from selftaught.budget import RunAccount, RunLimits, Spending
 from selftaught.errors import Interrupted, ModelUnreachable, RequestRejected, RunBudgetSpent
-from selftaught.events import Answered, Unanswered
-from selftaught.language_model import Answer, Request, Usage
+from selftaught.events import Answered, Unanswered, kind
+from selftaught.language_model import Answer, ModelSettings, Request, Usage
 from selftaught.models.broker import Broker
-from selftaught.models.lost import note_lost_request
+from selftaught.models.hosted import Waiting
+from selftaught.models.lost import note_lost_request, note_refused_request, note_request
+from selftaught.models.openai_compatible import OpenAICompatibleModel
 from selftaught.models.prices import flat
 from selftaught.models.side_by_side import side_by_side
 from selftaught.models.tariff import MESSAGE_OVERHEAD_TOKENS, Tariff
+from selftaught.testing import Fault, LoopbackServer
 
 THREADS = 64
 
@@ -267,3 +271,95 @@ def test_a_rejected_request_costs_nothing_and_a_lost_one_all_it_may() -> None:
     assert account.tokens == 2 * (500 + 8 + 2 * MESSAGE_OVERHEAD_TOKENS)
     assert notes.events[-1].lost_tokens == account.tokens
     account.settle(account.reserve(Spending(tokens=10_000 - account.tokens)), Spending())
+
+
+def asked_for_three(model, check=lambda: None):
+    """Ask for three responses, which fails; return the account, what is recorded, and the most
+    that each response can cost."""
+    account, notes = RunAccount(RunLimits(tokens=10_000)), Notes()
+    tariff = Tariff(asked=model.name, prices={model.name: None}, max_output_tokens=500)
+    broker = Broker(model, notes, account, check, tariff)
+    request = Request(expertise="four", message="four", n_responses=3)
+    with pytest.raises((ModelUnreachable, Interrupted)):
+        broker("job", request, 0)
+    return account, notes.events, 500 + 8 + 2 * MESSAGE_OVERHEAD_TOKENS
+
+
+def one_by_one(server, check=lambda: None):
+    settings = ModelSettings(max_output_tokens=500, concurrency=1)
+    waiting = Waiting(max_retries=0, check=check)
+    return OpenAICompatibleModel("m", base_url=server.url, settings=settings, waiting=waiting)
+
+
+@pytest.mark.parametrize(
+    ("faults", "in_vain"),
+    [
+        # Of the three that were asked for at first one came.
+        ([None, None, Fault.SERVER_ERROR], 2),
+        ([Fault.N_REJECTED, None, Fault.SERVER_ERROR], 1),
+        ([None, Fault.EMPTY_BODY], 2),
+    ],
+)
+def test_responses_that_came_in_vain_count_as_lost(faults, in_vain) -> None:
+    with LoopbackServer(honours_n=False, faults=faults) as server, one_by_one(server) as model:
+        account, events, each = asked_for_three(model)
+        assert len(server.log) == len(faults)
+    first, *_, unanswered = events
+    assert (kind(first), first.worst_tokens) == ("asked", 3 * each)
+    # What was refused costs nothing.
+    assert (kind(unanswered), unanswered.lost_tokens) == ("unanswered", in_vain * each)
+    assert account.tokens == in_vain * each
+
+
+def test_responses_that_came_before_the_run_was_stopped_count_as_lost() -> None:
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Interrupted("stop")
+
+    with (
+        LoopbackServer(honours_n=False, on_answer=lambda received: stop.set()) as server,
+        one_by_one(server, check) as model,
+    ):
+        account, events, each = asked_for_three(model, check)
+        assert len(server.log) == 1
+    assert events[-1].lost_tokens == account.tokens == each
+
+
+def test_requests_that_are_on_their_way_when_a_call_fails_are_lost_and_not_repeated() -> None:
+    class Scattered:
+        name, is_language_model, announces_requests = "scattered", True, True
+
+        def __init__(self):
+            self.refused = []
+            self.release, self.sent = threading.Event(), threading.Event()
+            self.slow = threading.Thread()
+
+        def respond(self, request, *, seed, occurrence, key):
+            context = contextvars.copy_context()
+            self.slow = threading.Thread(target=context.run, args=(self.stall,))
+            self.slow.start()
+            note_request(1)
+            note_refused_request(1)
+            assert self.sent.wait(20)
+            raise ModelUnreachable("down")
+
+        def stall(self):
+            note_request(1)
+            self.sent.set()
+            self.release.wait(20)
+            note_lost_request(1)
+            try:
+                note_request(1)
+            except ModelUnreachable as failure:
+                self.refused.append(str(failure))
+
+    model = Scattered()
+    account, events, each = asked_for_three(model)
+    assert account.tokens == each
+    model.release.set()
+    model.slow.join(20)
+    assert len(model.refused) == 1
+    assert [kind(one) for one in events] == ["asked", "unanswered"]
+    assert events[-1].lost_tokens == account.tokens == each

@@ -23,9 +23,11 @@ from selftaught.meta_utility import MetaUtility
 from selftaught.models.broker import Broker
 from selftaught.models.tariff import FREE_OF_CHARGE
 from selftaught.pool import MAX_STARTS, ScoreJob
+from selftaught.pools.evaluator_process import EvaluatorProcess
 from selftaught.pools.local import LocalPool
 from selftaught.pools.recorded import RecordedPool
 from selftaught.sandbox.guest import wire
+from selftaught.sandbox.layers import WEAK
 from selftaught.solution import Solution
 from selftaught.store.journal import Journal
 from selftaught.store.sqlite import SQLiteStore
@@ -242,3 +244,22 @@ def test_a_process_that_is_killed_while_it_starts_is_started_again(
     finally:
         pool.close()
     assert len(killed) == 2
+
+
+def test_an_evaluator_that_is_killed_at_each_start_ends_the_run_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[int] = []
+    launch = EvaluatorProcess._launch
+
+    def dying(one: EvaluatorProcess) -> None:
+        launch(one)
+        killed.append(one._process.pid)
+        one._process.kill()
+
+    monkeypatch.setattr(EvaluatorProcess, "_launch", dying)
+    with pytest.raises(
+        SandboxUnavailable, match=r"could not start.*SIGKILL.*3 times\. Give the run"
+    ):
+        EvaluatorProcess(WEAK)
+    assert len(killed) == MAX_STARTS

@@ -1,5 +1,6 @@
 """Resumes that meet what has changed meanwhile: luck, clock, address, version, another resume."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -9,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from chaos_run import Case, Driver, Whole, answers, endpoint, exchange_of, result
+from chaos_run import Case, Driver, Whole, answers, endpoint, exchange_of, result, until
 from test_store_migrations import VERSION_1
 
 from selftaught.events import Answered, Improved, RunResumed, Unanswered, kind
@@ -54,6 +55,21 @@ def test_an_improver_that_never_does_the_same_twice_stays_within_its_limits(
     assert case.under_way, "nothing was tested"
 
 
+def test_what_is_lost_at_a_kill_counts_in_dollars_though_none_were_limited(
+    driver: Driver, tmp_path: Path
+) -> None:
+    with endpoint() as server:
+        case = Case(driver, tmp_path, server)
+        case.killed(case.start("--price", "2,2", death=AT_SEVENTH))
+        document = case.resume().end().document
+    lost = [one for one in case.events() if isinstance(one, Unanswered)]
+    assert lost
+    for one in lost:
+        assert one.lost_dollars == pytest.approx(2e-6 * one.lost_tokens)
+    spent = document["spent"]
+    assert spent["dollars"] == pytest.approx(2e-6 * spent["tokens"])
+
+
 @pytest.mark.slow
 def test_a_repeated_request_of_another_size_has_another_key(driver: Driver, tmp_path: Path) -> None:
     with endpoint(busy=False) as server:
@@ -71,10 +87,15 @@ def test_of_two_resumes_at_once_one_is_refused(driver: Driver, tmp_path: Path) -
     with endpoint() as server:
         case = Case(driver, tmp_path, server)
         case.killed(case.start(death=AT_SEVENTH))
-        both = [running.end() for running in (case.resume(), case.resume())]
+        first = case.resume()
+        until(lambda: len(case.raw()) > len(case.rows))
+        # Else it might end before the other one begins.
+        os.kill(first.pid, signal.SIGSTOP)
+        refused = case.resume().end()
+        os.kill(first.pid, signal.SIGCONT)
+        assert first.end().code == 0
         case.check_requests()
-    assert sorted(one.code for one in both) == [0, 1]
-    refused = next(one for one in both if one.code)
+    assert refused.code == 1
     assert "is being written by" in refused.said
     assert "Traceback" not in refused.said
 

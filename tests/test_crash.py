@@ -14,6 +14,8 @@ import pytest
 from conftest import write_toy
 from process_tree import below, processes
 
+from selftaught.testing import LoopbackServer
+
 RUN = ["run", "./toy", "--rounds", "2", "--calls", "2", "--responses", "3", "--held-out", "none",
        "--slots", "2", "--json"]  # fmt: skip
 
@@ -119,7 +121,10 @@ def test_a_killed_host_leaves_no_process_behind(tmp_path: Path, asleep: bool) ->
     assert not processes().keys() & started
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     write_toy(tmp_path / "toy")
     running = subprocess.Popen(
         [
@@ -142,7 +147,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     while len(below(running.pid)) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "selftaught resume r-" in said
@@ -152,3 +157,22 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(shown.stdout)[0]["status"] == "interrupted"
+
+
+def test_a_second_ctrl_c_waits_for_no_answer(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy")
+    with LoopbackServer(latency_s=300.0) as model:
+        running = start(tmp_path, model.url, *RUN, "--concurrency", "4")
+        deadline = time.monotonic() + 60
+        while not model.log and time.monotonic() < deadline:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        while "stopping; what is under way" not in running.stderr.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        # It would wait for an answer until its time limit.
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "selftaught resume r-" in said
+    assert "Traceback" not in said

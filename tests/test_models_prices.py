@@ -1,5 +1,6 @@
 """Prices: from the table or from the user, never guessed; and what a run makes of them."""
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from test_budget_of_a_run import Notes
 
 from selftaught.budget import RunAccount, RunLimits
-from selftaught.errors import UsageError
+from selftaught.errors import Interrupted, UsageError
 from selftaught.events import Answered
 from selftaught.improver import load_improver
 from selftaught.language_model import Answer, ModelSettings, Request, Usage
@@ -19,6 +20,7 @@ from selftaught.models.prices import FREE, Prices, Rate, flat, price_of
 from selftaught.models.tariff import DEFAULT_OUTPUT_TOKENS, Tariff, tariff_of
 from selftaught.runs.config import RunConfig
 from selftaught.runs.launch import resume, start
+from selftaught.runs.result import Watch
 from selftaught.store.sqlite import SQLiteStore
 from selftaught.testing import LoopbackServer, ScriptedModel
 
@@ -281,6 +283,24 @@ def test_the_default_limit_of_output_is_sent_only_where_spending_is_limited(
     with LoopbackServer(lambda received, index: PROGRAM) as server:
         start(config(toy_folder, base_url=server.url), str(tmp_path / "s.db"), environment={})
         assert not any("max_tokens" in received.body for received in server.log)
+
+
+def test_a_limit_that_comes_with_a_resume_bounds_the_answers_too(
+    toy_folder: Path, tmp_path: Path
+) -> None:
+    store, stop = str(tmp_path / "s.db"), threading.Event()
+    watch = Watch(on_event=lambda event: stop.set() if isinstance(event, Answered) else None)
+    with LoopbackServer(lambda received, index: PROGRAM) as server:
+        with pytest.raises(Interrupted):
+            start(
+                config(toy_folder, base_url=server.url),
+                store, environment={}, stop=stop, watch=watch,
+            )  # fmt: skip
+        asked = len(server.log)
+        resume("latest", store, environment={}, limits=RunLimits(tokens=500_000))
+        sent = [received.body.get("max_tokens") for received in server.log]
+    assert sent[:asked] == [None] * asked
+    assert set(sent[asked:]) == {DEFAULT_OUTPUT_TOKENS}
 
 
 def test_a_call_that_is_sent_again_sets_more_aside(toy_folder: Path, tmp_path: Path) -> None:

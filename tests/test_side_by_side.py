@@ -92,3 +92,22 @@ def test_threads_of_one_batch_help_another() -> None:
     holder.join()
     timer.join()
     assert "crew" in names
+
+
+def test_an_interrupt_waits_for_nothing() -> None:
+    began, release = threading.Event(), threading.Event()
+    run: list[str] = []
+
+    def call() -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert began.wait(20)
+            raise KeyboardInterrupt
+        run.append("helped")
+        began.set()
+        assert release.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        Crew(1).run_all([call, call, call])
+    assert not release.is_set()
+    assert run == ["helped"]
+    release.set()

@@ -9,7 +9,7 @@ import pytest
 from test_store_contract import EVERY_KIND, answered, evaluated, paused
 
 from selftaught.errors import StoreError
-from selftaught.events import AnyEvent, Evaluated, Improved
+from selftaught.events import AnyEvent, Asked, Evaluated, Improved
 from selftaught.store.event_store import text_hash
 from selftaught.store.journal import Journal
 from selftaught.store.sqlite import SQLiteStore
@@ -219,3 +219,23 @@ def test_the_index_holds_no_long_text(store: SQLiteStore, run: str) -> None:
     assert answer is not None
     assert answer[1] == ("29" + "x" * 200_000,)
     assert held < 30 * 5_000
+
+
+def test_calls_under_way_are_closed_once_at_the_most_they_can_cost(
+    store: SQLiteStore, run: str
+) -> None:
+    first = Journal(store, run)
+    for occurrence, dollars in enumerate((0.5, 0.0)):
+        first.record(
+            Asked(
+                job="j", content_hash="c", occurrence=occurrence,
+                worst_tokens=100, worst_dollars=dollars,
+            )
+        )  # fmt: skip
+    # The second was asked before its price was known.
+    second = Journal(store, run)
+    assert second.record_resumed(lambda tokens: 2.0 * tokens).under_way == 2
+    assert (second.tokens, second.dollars) == (200, 200.5)
+    third = Journal(store, run)
+    assert third.record_resumed(lambda tokens: 2.0 * tokens).under_way == 0
+    assert (third.tokens, third.dollars) == (200, 200.5)

@@ -273,3 +273,17 @@ def test_a_run_is_kept_and_resumed_in_postgres(url: str) -> None:
     assert [r.improver for r in resumed.rounds] == [r.improver for r in again.rounds]
     assert resumed.scores == again.scores
     assert resumed.spent["reused_scores"] > 0
+
+
+def test_runs_with_ids_alike_are_written_side_by_side(url: str) -> None:
+    """Of these two the first hexadecimal digits of their hashes differ by the last bit only."""
+    ids = "r-20261124-220", "r-20261124-275"
+    with (
+        PostgresStore.open(url, writable=True) as one,
+        PostgresStore.open(url, writable=True) as other,
+    ):
+        with one.adding() as adding:
+            for run in ids:
+                adding.add_run(run, 0.0, "run", "{}")
+        for store, run in zip((one, other), ids, strict=True):
+            assert store.append(run, paused()) == 1

@@ -25,6 +25,8 @@ from selftaught.utility import Outcome
 # How often a job is begun whose process was killed from outside. Once is an accident; on a machine
 # that has too little memory it would go on for ever.
 MAX_STARTS = 3
+# What to do about it.
+MORE_MEMORY = "Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
 # `what` of the `paused` event of such a loss.
 JOB_LOST = "job_lost"
 
@@ -172,10 +174,11 @@ class _Batch(Generic[T]):
         self._calls = calls
         self._futures: list[Future[T]] = [Future() for _ in calls]
         self._taken = 0
+        self._is_interrupted = False
         self._lock = threading.Lock()
 
     def run_one(self) -> bool:
-        """Run the next call that nobody has taken; False where none is left."""
+        """Run the next call that nobody has taken; False where none is to be run after it."""
         with self._lock:
             number = self._taken
             self._taken = min(number + 1, len(self._calls))
@@ -186,10 +189,16 @@ class _Batch(Generic[T]):
             future.set_result(self._calls[number]())
         except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
             future.set_exception(error)
-        return True
+            self._is_interrupted |= isinstance(error, KeyboardInterrupt)
+        return not self._is_interrupted
 
     def results(self) -> list[T]:
-        """Wait for all calls; the first exception in order is raised after all have ended."""
+        """Wait for all calls; the first exception in order is raised after all have ended.
+
+        A KeyboardInterrupt waits for nothing.
+        """
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         for future in self._futures:
             future.exception()
         return [future.result() for future in self._futures]
@@ -211,7 +220,7 @@ class Crew:
     def run_all(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Run calls at once and return their results in order.
 
-        The first exception is raised after all have ended.
+        The first exception is raised after all have ended; KeyboardInterrupt at once.
         """
         if len(calls) == 1:
             return [calls[0]()]

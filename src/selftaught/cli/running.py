@@ -24,6 +24,8 @@ from selftaught.task import Task
 from selftaught.transfer import REFERENCES
 
 BASELINES = ("identity", "seed", "best_of_n", "greedy")
+# Ctrl-C; and what schedulers, containers and `kill` send before they end a process by force.
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_command(
@@ -187,7 +189,7 @@ def execute(config: RunConfig, store: str, json: bool, warn_above: float) -> Non
 
 @contextmanager
 def stopping(progress: Progress) -> Iterator[threading.Event]:
-    """Ctrl-C once ends the run when what is under way is recorded; twice ends it at once."""
+    """Ctrl-C or SIGTERM once ends the run when what is under way is recorded; twice, at once."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -196,7 +198,7 @@ def stopping(progress: Progress) -> Iterator[threading.Event]:
         stop.set()
         progress.say("stopping; what is under way is still recorded (again to stop at once)")
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
     try:
         yield stop
     except Interrupted as interruption:
@@ -204,7 +206,8 @@ def stopping(progress: Progress) -> Iterator[threading.Event]:
             f"Stopped. Nothing recorded is lost: `selftaught resume {interruption}` goes on."
         ) from interruption
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print(run: Run, seconds: float, json: bool) -> None:

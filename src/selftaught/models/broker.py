@@ -10,12 +10,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
-from selftaught.budget import Reservation, RunAccount, Spending
-from selftaught.errors import Interrupted, ModelError, RequestRejected, RunBudgetSpent
+from selftaught.budget import RunAccount, Spending
+from selftaught.errors import (
+    Interrupted,
+    ModelError,
+    ModelUnreachable,
+    RequestRejected,
+    RunBudgetSpent,
+)
 from selftaught.events import Answered, Asked, Rejected, Unanswered
 from selftaught.language_model import Answer, ExchangeKey, LanguageModel, Request, Usage
 from selftaught.models.answer_cache import NO_CACHE, AnswerCache
@@ -32,25 +37,77 @@ _PRICES_AFTER_S = 0.25
 
 
 class _Call:
-    """A call under way: what is set aside for it, and what its failed requests may have cost."""
+    """A call under way, and what becomes of its requests.
 
-    def __init__(self, reservation: Reservation) -> None:
-        self.reservation = reservation
+    Implements `selftaught.models.lost.Listener`. Its requests may be in several threads, of which
+    some go on when it has failed. What they tell then counts no more: it was counted at its end.
+
+    Args:
+        worst: the most that a request for so many responses can cost.
+        extend: sets more aside for it, or raises where there is no more.
+        record: records the call with what is set aside for it by then.
+    """
+
+    def __init__(
+        self,
+        worst: Callable[[int], Spending],
+        extend: Callable[[Spending], None],
+        record: Callable[[], None],
+    ) -> None:
         self.lost = Spending()
-        self.is_sent = False
+        self.is_recorded = False
+        self._worst = worst
+        self._extend = extend
+        self._record = record
+        self._under_way = 0
+        self._is_over = False
         self._lock = threading.Lock()
 
-    def send(self, record: Callable[[], None]) -> None:
-        """Record the call before its first request is sent; others of it wait until it is."""
+    def begin(self) -> None:
+        """Record the call, unless it is; others of its requests wait until it is."""
         with self._lock:
-            if not self.is_sent:
-                record()
-                self.is_sent = True
+            self._begin()
 
-    def lose(self, amount: Spending) -> None:
-        """Count what a failed request may have cost."""
+    def note_sent(self, n_responses: int) -> None:
+        """Record the call before its first request is sent."""
         with self._lock:
-            self.lost += amount
+            if self._is_over:
+                raise ModelUnreachable("The call has failed; the rest of it is not sent.")
+            self._begin()
+            self._under_way += n_responses
+
+    def note_refused(self, n_responses: int) -> None:
+        """Count one request less."""
+        with self._lock:
+            self._under_way -= n_responses
+
+    def note_lost(self, n_responses: int) -> None:
+        """Count what a failed request may have cost, and set as much aside for repeating it."""
+        cost = self._worst(n_responses)
+        with self._lock:
+            if self._is_over:
+                return
+            self._under_way -= n_responses
+            self.lost += cost
+        self._extend(cost)
+        with self._lock:
+            if not self._is_over:
+                self._record()
+
+    def fail(self, *, is_rejected: bool) -> None:
+        """End the call: requests that were answered in vain, or are on their way, are lost too.
+
+        Where one of them was rejected, the others are: they ask for the same.
+        """
+        with self._lock:
+            self._is_over = True
+            if self._under_way > 0 and not is_rejected:
+                self.lost += self._worst(self._under_way)
+
+    def _begin(self) -> None:
+        if not self.is_recorded:
+            self._record()
+            self.is_recorded = True
 
 
 class Broker:
@@ -139,28 +196,24 @@ class Broker:
     def _ask(
         self, job: str, request: Request, seed: int, occurrence: int, reuse_key: str
     ) -> Answer:
-        in_dollars = self._account.limits.dollars is not None
+        # Where money is not limited, no call waits for its price.
+        in_dollars = self._account.limits.dollars is not None or not self._tariff.waits_for_table
         worst = self._worst(request, in_dollars=in_dollars)
-        call = _Call(self._account.reserve(worst, self._check))
+        reservation = self._account.reserve(worst, self._check)
+        call = _Call(
+            worst=lambda n: self._worst(msgspec.structs.replace(request, n_responses=n)),
+            extend=lambda more: self._account.extend(reservation, more, self._check),
+            record=lambda: self._record_asked(job, request, occurrence, reservation.held),
+        )
         self._look_prices_up()
         spent = Spending()
         started = time.monotonic()
-
-        def lose(n_responses: int) -> None:
-            lost = self._worst(msgspec.structs.replace(request, n_responses=n_responses))
-            call.lose(lost)
-            self._account.extend(call.reservation, lost, self._check)
-            record_asked()
-
-        def record_asked() -> None:
-            self._record_asked(job, request, occurrence, call.reservation.held)
-
         try:
             # What costs nothing can be asked again without a word.
-            if call.reservation.held != Spending() and not announces_requests(self._model):
-                call.send(record_asked)
+            if reservation.held != Spending() and not announces_requests(self._model):
+                call.begin()
             with (
-                requests_told_to(partial(call.send, record_asked), lose),
+                requests_told_to(call),
                 self._tracing.call(job, request, self._model.name) as span,
             ):
                 answer = self._tariff.priced(self._respond(job, request, seed, occurrence))
@@ -170,14 +223,15 @@ class Broker:
             self._record(job, request, occurrence, reuse_key, answer, call.lost, seconds)
         except (ModelError, RunBudgetSpent, Interrupted) as failure:
             is_rejected = isinstance(failure, RequestRejected)
-            if call.lost != Spending() or (call.is_sent and not is_rejected):
+            call.fail(is_rejected=is_rejected)
+            if call.lost != Spending() or (call.is_recorded and not is_rejected):
                 self._record_unanswered(job, request, occurrence, failure, call.lost)
             if is_rejected:
                 self._record_rejected(job, request, occurrence, str(failure))
             raise
         finally:
             # After the record: whoever finds room in the account finds the answer there too.
-            self._account.settle(call.reservation, spent + call.lost)
+            self._account.settle(reservation, spent + call.lost)
         return answer
 
     def _respond(self, job: str, request: Request, seed: int, occurrence: int) -> Answer:

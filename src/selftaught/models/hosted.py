@@ -19,7 +19,7 @@ from selftaught.models.endpoint import Completion, Endpoint, Parameter, Question
 from selftaught.models.endpoint_limits import Chosen, EndpointLimits
 from selftaught.models.failures import PassingTrouble, Refusal, closed, refused
 from selftaught.models.gate import Failed, Gate, GateClosed, Ticket
-from selftaught.models.lost import note_lost_request, note_request
+from selftaught.models.lost import note_lost_request, note_refused_request, note_request
 from selftaught.models.rate_limits import RateLimits
 from selftaught.models.side_by_side import side_by_side
 
@@ -191,18 +191,21 @@ class HostedModel:
             chosen = self._limits.chosen(parameters)
             exchange.sent.append(key)
             try:
-                note_request()
+                note_request(n)
                 completion = self._endpoint.send(question, chosen.fields, key)
             except PassingTrouble as trouble:
+                failed = self._gate.failed(ticket, trouble)
                 if trouble.may_be_billed:
                     note_lost_request(n)
+                else:
+                    note_refused_request(n)
                 if self._gate.is_closed:
                     raise GateClosed from trouble
-                failed = self._gate.failed(ticket, trouble)
                 failures += failed.held_s is None
                 self._after_failure(trouble, failed, failures, key)
             except Refusal as refusal:
                 self._note_answer(ticket)
+                note_refused_request(n)
                 self._adapt(refusal, n, parameters, chosen)
             except BaseException:
                 self._gate.abandoned(ticket)
@@ -210,6 +213,7 @@ class HostedModel:
             else:
                 self._note_answer(ticket)
                 self._rates.settle(guess, completion.usage, len(completion.texts))
+                note_refused_request(max(0, n - len(completion.texts)))
                 return completion
 
     def _question(self, exchange: _Exchange, first: int, n: int) -> Question:

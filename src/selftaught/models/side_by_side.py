@@ -2,6 +2,7 @@
 
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
@@ -18,19 +19,22 @@ def side_by_side(calls: Sequence[Callable[[], _Result]], width: int) -> list[_Re
     sees the context variables of the caller.
     """
     futures: list[Future[_Result]] = [Future() for _ in calls]
-    todo = iter(list(zip(futures, calls, strict=True)))
+    todo = deque(zip(futures, calls, strict=True))
     lock = threading.Lock()
 
     def work() -> None:
         while True:
             with lock:
-                future, call = next(todo, (None, None))
-            if future is None or call is None:
-                return
+                if not todo:
+                    return
+                future, call = todo.popleft()
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
                 except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                    with lock:
+                        # Here and not in the caller's thread, which may come too late.
+                        todo.clear()
                     future.set_exception(error)
 
     for _ in range(min(width, len(calls))):

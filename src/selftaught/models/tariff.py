@@ -69,6 +69,13 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
             dollars=max((price.at_most(prompt, output) for price in prices if price), default=0.0),
         )
 
+    def at_most(self, tokens: int) -> float:
+        """The most that so many tokens can cost in dollars, whatever kind they are."""
+        if self.is_recording:
+            return 0.0
+        known = [price for price in self.prices.values() if price]
+        return max((max(p.at_most(tokens, 0), p.at_most(0, tokens)) for p in known), default=0.0)
+
     def priced(self, answer: Answer) -> Answer:
         """The answer with what it cost, unless the model says so itself or nobody knows."""
         if answer.usage.dollars is not None:

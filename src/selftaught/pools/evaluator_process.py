@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from selftaught.errors import SandboxUnavailable, TaskError
-from selftaught.pool import MAX_STARTS, Attempt, ScoreJob
+from selftaught.pool import MAX_STARTS, MORE_MEMORY, Attempt, ScoreJob
 from selftaught.sandbox.compiled_candidate import BUILDER_GRACE_S
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
@@ -34,7 +34,11 @@ class EvaluatorProcess:
         # A file and not a pipe: what a utility prints may be long, and nobody reads it.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self.is_killed = False
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._said.close()
+            raise
 
     def _start(self) -> None:
         for start in range(1, MAX_STARTS + 1):
@@ -47,8 +51,13 @@ class EvaluatorProcess:
                 raise self._not_started(f"it did not answer within {START_S:g} s") from error
             except (wire.EndOfFrames, wire.WireError) as error:
                 code = self._end(grace_s=0.0)
-                if code != -signal.SIGKILL or self.is_killed or start == MAX_STARTS:
+                if code != -signal.SIGKILL or self.is_killed:
                     raise self._not_started(how_ended(code)) from error
+                if start == MAX_STARTS:
+                    raise SandboxUnavailable(
+                        f"The evaluator could not start: {how_ended(code)}. It was so {start} "
+                        f"times. {MORE_MEMORY}"
+                    ) from error
 
     def _not_started(self, how: str) -> SandboxUnavailable:
         self._said.seek(0)
@@ -118,8 +127,8 @@ class EvaluatorProcess:
             # Once may be the machine's doing however it ended; SIGKILL is so every time.
             if is_lost and start == MAX_STARTS:
                 raise SandboxUnavailable(
-                    f"A program could not be scored, since {reason}. It was so {start} times: give "
-                    "the run more memory, or fewer --slots. `selftaught resume` goes on with it."
+                    f"A program could not be scored, since {reason}. It was so {start} times. "
+                    + MORE_MEMORY
                 )
             if not is_lost and start > 1:
                 return Failed(reason=reason[:600]), []

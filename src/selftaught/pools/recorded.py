@@ -32,6 +32,7 @@ from selftaught.language_model import Answer
 from selftaught.pool import (
     JOB_LOST,
     MAX_STARTS,
+    MORE_MEMORY,
     AheadPool,
     ImproveJob,
     NodeLost,
@@ -385,12 +386,11 @@ class RecordedPool:
 
 
 def _too_often(key: str, lost: NodeLost | ProcessLost) -> SelftaughtError:
-    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {lost}."
+    why = str(lost).rstrip(".")
+    told = f"The improver of {key} was lost {MAX_STARTS} times, the last time since {why}."
     if isinstance(lost, NodeLost):
         return ClusterUnavailable(f"{told} `selftaught resume` goes on.")
-    return SandboxUnavailable(
-        f"{told} Give the run more memory, or fewer --slots. `selftaught resume` goes on with it."
-    )
+    return SandboxUnavailable(f"{told} {MORE_MEMORY}")
 
 
 def _key(job: ScoreJob) -> str:

@@ -115,7 +115,7 @@ class Execution:
                 self.model.observe(event)
             self._observe = self.model.observe
         if journal.recorded:
-            result.resumed = journal.record_resumed()
+            result.resumed = journal.record_resumed(self.tariff.at_most)
             self.seen_attempts |= _attempts_of_programs(journal)
         else:
             journal.record(RunStarted(config=msgspec.to_builtins(config)))

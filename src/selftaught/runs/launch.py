@@ -150,7 +150,8 @@ def resume(
         pacing: fields of `ModelSettings` to change that do not change what the model answers,
             such as `concurrency` and `patience_s`.
         pool: where jobs run from now on, as after `--pool`; as before where left out.
-        limits: of what is spent from now on and was before; the run's own where left out.
+        limits: of what is spent from now on and was before; the run's own where left out. They
+            bring the limit of output along that a run has which is started with them.
         base_url: where the same model is served now; the run's own where left out.
 
     Raises:
@@ -165,8 +166,6 @@ def resume(
         # Before anything is read: what is read must be all that there will be.
         opened.take(run_id)
         config = config_of(opened, run_id)
-        settings = msgspec.structs.replace(config.model_settings, **(pacing or {}))
-        config = msgspec.structs.replace(config, model_settings=settings)
         if seed is not None and seed != config.seed:
             raise UsageError(f"Run {run_id} has seed {config.seed}, not {seed}; leave it out.")
         if pool is not None:
@@ -174,6 +173,8 @@ def resume(
             config = msgspec.structs.replace(config, pool=pool)
         if limits is not None:
             config = msgspec.structs.replace(config, limits=limits)
+        settings = msgspec.structs.replace(config.model_settings, **(pacing or {}))
+        config = msgspec.structs.replace(config, model_settings=limited(settings, config.limits))
         check_digests(config, run_id)
         address = base_url
         if base_url is not None:

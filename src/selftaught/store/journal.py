@@ -100,8 +100,12 @@ class Journal:
             if self._on_event is not None:
                 self._on_event(event)
 
-    def record_resumed(self) -> RunResumed:
+    def record_resumed(self, dollars_at_most: Callable[[int], float]) -> RunResumed:
         """Record that the run goes on, and what it may have to pay for calls that were under way.
+
+        Args:
+            dollars_at_most: what so many tokens can cost, for calls that were recorded before
+                their price was known.
 
         Raises:
             StoreError: it is not recorded.
@@ -124,7 +128,7 @@ class Journal:
                         occurrence=asked.occurrence,
                         reason="The run ended while this was under way; it may have been answered.",
                         lost_tokens=asked.worst_tokens,
-                        lost_dollars=asked.worst_dollars,
+                        lost_dollars=asked.worst_dollars or dollars_at_most(asked.worst_tokens),
                     )
                 )
             return resumed
