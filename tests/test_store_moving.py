@@ -20,8 +20,9 @@ from test_secrets import CANARY, STRANGER, assert_clean
 from test_store_contract import EVERY_KIND, answered, evaluated, paused
 from typer.testing import CliRunner
 
+import selftaught as st
 from selftaught.cli import app
-from selftaught.errors import StoreError
+from selftaught.errors import SelftaughtError, StoreError, UsageError
 from selftaught.events import RoundEnded
 from selftaught.redaction import Redactor
 from selftaught.store import moving, run_file
@@ -79,7 +80,9 @@ def test_a_run_comes_back_as_it_was(store: str, file: Path, tmp_path: Path) -> N
         SQLiteStore.open(store, writable=False) as old,
         SQLiteStore.open(other, writable=False) as new,
     ):
-        assert new.runs() == old.runs()
+        (row,) = new.runs()
+        assert row.config.pop("imported") is True
+        assert [row] == old.runs()
         assert new.check() == []
         for text in TEXTS:
             assert new.text(text_hash(text)) == text
@@ -502,7 +505,7 @@ def test_export_and_import_as_commands(store: str, tmp_path: Path) -> None:
 def test_an_import_tells_what_a_resume_would_reach(file: Path, tmp_path: Path) -> None:
     """A resume sends the key to the address that the file names."""
     other = str(tmp_path / "other.db")
-    assert "Resume it only" not in cli("import", str(file), "--store", other)
+    assert "--trust-import" not in cli("import", str(file), "--store", other)
     lines = lines_of(file)
     lines[0]["config"] = {
         "base_url": "http://stranger.example/v1\x1b[2J", "pool": "tcp://stranger.example:1",
@@ -510,11 +513,58 @@ def test_an_import_tells_what_a_resume_would_reach(file: Path, tmp_path: Path) -
     }  # fmt: skip
     strange = written(file, lines)
     told = cli("import", str(strange), "--store", other)
+    assert "--trust-import" in told
     for one in ("stranger.example/v1", "tcp://stranger", "layers", "network", "/tmp/theirs"):
         assert one in told
     assert "\x1b" not in told
     third = str(tmp_path / "third.db")
     assert len(json.loads(cli("import", str(strange), "--store", third, "--json"))["reaches"]) == 5
+
+
+def test_what_a_file_asks_for_is_not_done_before_somebody_agrees(tmp_path: Path) -> None:
+    """The address that gets the key, and the folder whose utility is run, came with the file."""
+    toy, mine, theirs = tmp_path / "toy", str(tmp_path / "mine.db"), str(tmp_path / "theirs.db")
+    write_toy(toy)
+    run = st.run([st.Task.load(str(toy))], rounds=1, budget=st.Budget(calls=1), store=mine)
+    exported(mine, tmp_path / "a.run")
+    moved = import_run(str(tmp_path / "a.run"), theirs)
+    assert moved.run == run.id
+    with pytest.raises(UsageError, match=f"from {toy}.*--trust-import"):
+        st.resume(run.id, theirs)
+    assert st.resume(run.id, theirs, trust_import=True).status == "done"
+    # It is asked each time: what was agreed to once is not kept.
+    with pytest.raises(UsageError, match="--trust-import"):
+        st.resume(run.id, theirs)
+    # What is exported again is what came.
+    exported(theirs, tmp_path / "b.run")
+    lines = lines_of(tmp_path / "b.run")
+    assert "imported" not in lines[0]["config"]
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "is_refused"),
+    [
+        ({}, {}, False),
+        ({"base_url": "http://stranger.example/v1"}, {}, True),
+        ({"base_url": "http://stranger.example/v1"}, {"base_url": "http://127.0.0.1:9/v1"}, False),
+        ({"pool": "ray://stranger.example:1"}, {}, True),
+        ({"pool": "ray://stranger.example:1"}, {"pool": "local"}, False),
+        ({"allow_network": True}, {}, True),
+        ({"allow_weak_sandbox": True}, {}, True),
+    ],
+)
+def test_an_option_of_the_resume_stands_for_what_the_file_says(
+    config: dict[str, object], options: dict[str, str], is_refused: bool, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "runs.db")
+    with SQLiteStore.open(store, writable=True) as opened:
+        # Refused for its missing task where not for what it would reach.
+        whole = {"command": "run", "tasks": ["no_such_task"], "imported": True, **config}
+        run = opened.new_run(whole, "run")
+    with pytest.raises(SelftaughtError) as refused:
+        st.resume(run, store, **options)  # type: ignore[arg-type]
+    assert ("--trust-import" in str(refused.value)) == is_refused
+    assert ("no_such_task" in str(refused.value)) == (not is_refused)
 
 
 # --- between stores --------------------------------------------------------------------------------
@@ -570,10 +620,12 @@ def test_a_killed_run_is_resumed_in_another_store_and_nothing_is_asked_twice(
         assert victim.returncode == -signal.SIGKILL
         command("store", "export", "latest", "half.run", "--store", "killed.db")
         run = json.loads(command("store", "import", "half.run", "--store", url))["run"]
-        assert result(command("resume", run, "--store", url)) == result(whole)
+        assert result(command("resume", run, "--store", url, "--trust-import")) == result(whole)
         command("store", "export", run, "whole.run", "--store", url)
         command("store", "import", "whole.run", "--store", "back.db")
-        assert result(command("resume", "latest", "--store", "back.db")) == result(whole)
+        assert result(
+            command("resume", "latest", "--store", "back.db", "--trust-import")
+        ) == result(whole)
     # A key begins with the id of its run, which was taken in the other store.
     asked = [key.partition("/")[2] for key in keys(log)]
     assert len(asked) == len(set(asked)), "a request was repeated"

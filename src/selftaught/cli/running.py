@@ -146,6 +146,13 @@ def resume_command(
             help="Where programs run from now on; as before if left out.",
         ),
     ] = None,
+    trust_import: Annotated[
+        bool,
+        typer.Option(
+            "--trust-import",
+            help="A run that came in a file may reach the addresses and folders in it.",
+        ),
+    ] = False,
     *,
     pacing: options.Pacing,
 ) -> None:
@@ -161,6 +168,7 @@ def resume_command(
             pacing=pacing.changes,
             base_url=base_url,
             pool=pool,
+            trust_import=trust_import,
         )
     _print(result, progress.seconds, json)
 

@@ -122,7 +122,7 @@ def import_command(
         said = f"Run {moved.run} with {moved.events:,} events is now in {moved.store}."
     screen.out.print(said, markup=False)
     if moved.is_new and moved.reaches:
-        screen.out.print("Resume it only if you agree, since the file says so:")
+        screen.out.print("To resume it takes --trust-import, since the file says so:")
         for one in moved.reaches:
             screen.out.print(f"- {one}", markup=False)
 

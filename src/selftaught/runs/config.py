@@ -61,6 +61,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         audit: of `audit`, what it asks for.
         utility_text: whether the text of the meta-utility is shown to the language model.
         recipe: name, scale and part of the paper's experiment that the run belongs to, if any.
+        imported: the run came in a file of somebody's, who wrote all of the above.
     """
 
     command: Literal["run", "improve", "transfer", "compare", "audit"]
@@ -94,6 +95,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     audit: AuditSettings = AuditSettings()
     utility_text: Literal["shown", "withheld"] = "shown"
     recipe: str = ""
+    imported: bool = False
     improver_api: int = API_VERSION
     version: str = __version__
 

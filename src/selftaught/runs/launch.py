@@ -12,7 +12,7 @@ from selftaught.improver import load_improver
 from selftaught.language_model import LanguageModel
 from selftaught.models.providers import PROVIDERS, provider_of
 from selftaught.models.tariff import limited
-from selftaught.pools.opening import cluster_of
+from selftaught.pools.opening import LOCAL, cluster_of
 from selftaught.redaction import (
     lacks_credentials,
     redacted,
@@ -24,6 +24,7 @@ from selftaught.runs.config import RunConfig, check_config, check_digests, confi
 from selftaught.runs.execution import Execution
 from selftaught.runs.replaying import with_replay
 from selftaught.runs.result import Run, Watch
+from selftaught.store.imported import reached_by
 from selftaught.store.journal import Journal
 from selftaught.store.opening import open_store
 from selftaught.task import Task
@@ -139,6 +140,7 @@ def resume(
     pool: str | None = None,
     limits: RunLimits | None = None,
     base_url: str | None = None,
+    trust_import: bool = False,
 ) -> Run:
     """Go on with a run that ended early: the same computation, with what is recorded looked up.
 
@@ -153,10 +155,13 @@ def resume(
         limits: of what is spent from now on and was before; the run's own where left out. They
             bring the limit of output along that a run has which is started with them.
         base_url: where the same model is served now; the run's own where left out.
+        trust_import: a run that came in a file may reach what the file says: the address of its
+            model, its cluster, the folders of its tasks.
 
     Raises:
         StoreError: no such run.
-        UsageError: another seed than the run's own.
+        UsageError: another seed than the run's own; or a run that came in a file would reach
+            what nobody here agreed to.
         SelftaughtError: a task changed since, so that its recorded scores mean something else.
     """
     environment = os.environ if environment is None else environment
@@ -175,6 +180,8 @@ def resume(
             config = msgspec.structs.replace(config, limits=limits)
         settings = msgspec.structs.replace(config.model_settings, **(pacing or {}))
         config = msgspec.structs.replace(config, model_settings=limited(settings, config.limits))
+        if config.imported and not trust_import:
+            _refuse_to_reach(run_id, config, is_asked_elsewhere=bool(base_url or model), pool=pool)
         check_digests(config, run_id)
         address = base_url
         if base_url is not None:
@@ -185,6 +192,24 @@ def resume(
         execution = Execution(config, watch or Watch(), stop, environment, model or replay, address)
         cache = execution.cache(opened)
         return execution.go(Journal(opened, run_id, on_event=execution.on_event), cache)
+
+
+def _refuse_to_reach(
+    run_id: str, config: RunConfig, *, is_asked_elsewhere: bool, pool: str | None
+) -> None:
+    """Raise UsageError where an imported run would reach what its file says and nobody here."""
+    changed = msgspec.structs.replace(
+        config,
+        base_url=None if is_asked_elsewhere else config.base_url,
+        pool=config.pool if pool is None else LOCAL,
+    )
+    reached = " ".join(reached_by(msgspec.to_builtins(changed)))
+    if reached:
+        raise UsageError(
+            f"Run {run_id} came in a file, and would do what the file says. {reached} Give "
+            "--trust-import if you trust who made it, or name an address of your own with "
+            "--base-url and a pool with --pool."
+        )
 
 
 def _remember_secrets(environment: Mapping[str, str], base_url: str | None, store: str) -> None:

@@ -22,6 +22,7 @@ from selftaught.events import (
 )
 from selftaught.redaction import redacted
 from selftaught.store.event_store import Adding, RunRow, Store, text_hash
+from selftaught.store.imported import as_exported, marked_as_imported, reached_by
 from selftaught.store.names import Names
 from selftaught.store.opening import open_store
 from selftaught.store.record import (
@@ -46,8 +47,6 @@ from selftaught.store.run_file import (
 )
 from selftaught.version import __version__
 
-# The pool of this machine, in a configuration.
-LOCAL = "local"
 _LEVEL, _NOT_COMPRESSED = 6, 0
 
 
@@ -171,8 +170,8 @@ def import_run(path: str, store: str) -> Moved:
 def _take_in(line: Line, adding: Adding, run: str) -> None:
     match line:
         case Head():
-            command, config = printable(line.command), encode_config(line.config)
-            adding.add_run(run, line.created_at, command, config)
+            config = encode_config(marked_as_imported(line.config))
+            adding.add_run(run, line.created_at, printable(line.command), config)
         case TextLine():
             adding.add_text(line.value)
         case EventLine():
@@ -190,7 +189,7 @@ def _head(row: RunRow) -> bytes:
             run=row.id,
             created_at=row.created_at,
             command=row.command,
-            config=row.config,
+            config=as_exported(row.config),
         )
     )
 
@@ -302,7 +301,7 @@ def _held(store: Store, head: Head, file: IO[bytes], path: str) -> str | None:
         # Postgres writes a NUL out, SQLite does not.
         commands = {without_nul(row.command), without_nul(head.command)}
         is_like = row.created_at == head.created_at and len(commands) == 1
-        if is_like and encode_config(row.config) == encode_config(head.config):
+        if is_like and as_exported(row.config) == as_exported(head.config):
             file.seek(0)
             lines = (line for line in read_lines(file, path) if isinstance(line, EventLine))
             stored = store.events(row.id)
@@ -324,22 +323,5 @@ def _moved(store: str, run: str, head: Head, tail: Tail, *, is_new: bool) -> Mov
         texts=tail.texts,
         is_new=is_new,
         sha256=tail.sha256,
-        reaches=tuple(_reaches(head.config)),
+        reaches=tuple(reached_by(head.config)),
     )
-
-
-def _reaches(config: dict[str, object]) -> Iterator[str]:
-    """What of this machine, and from it, a resume would reach as a configuration says."""
-    if config.get("base_url"):
-        yield f"It asks its model at {config['base_url']}, with your key."
-    if config.get("pool", LOCAL) != LOCAL:
-        yield f"Its jobs go to {config['pool']}."
-    if config.get("allow_weak_sandbox"):
-        yield "Its programs run where layers of the sandbox are missing, too."
-    if config.get("allow_network"):
-        yield "Its programs reach the network where their task permits it."
-    names = [config.get("tasks"), config.get("held_out")]
-    tasks = [one for some in names if isinstance(some, list) for one in some]
-    folders = [one for one in tasks if isinstance(one, str) and "/" in one]
-    if folders:
-        yield f"Its tasks are run, as trusted code, from {', '.join(folders)}."
