@@ -25,7 +25,8 @@ class BoundedClient:
     """Reads every answer to its end before it returns, or fails. Thread-safe.
 
     A server that sends nothing at all is given up after `timeout_s` twice over at the most, once
-    for the first byte and once for a gap between two later ones. Proxies are those that the
+    for the first byte and once for a gap between two later ones. One that sends the head of its
+    answer byte by byte is not: there, the client beneath bounds each gap and not the whole. Proxies are those that the
     process's environment names, as in HTTPS_PROXY.
 
     Args:
