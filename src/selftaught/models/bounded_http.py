@@ -26,8 +26,8 @@ class BoundedClient:
 
     A server that sends nothing at all is given up after `timeout_s` twice over at the most, once
     for the first byte and once for a gap between two later ones. One that sends the head of its
-    answer byte by byte is not: there, the client beneath bounds each gap and not the whole. Proxies are those that the
-    process's environment names, as in HTTPS_PROXY.
+    answer byte by byte is not: there, the client beneath bounds each gap and not the whole.
+    Proxies are those that the process's environment names, as in HTTPS_PROXY.
 
     Args:
         target: whom it asks.
