@@ -424,7 +424,7 @@ def test_a_lost_answer_is_not_counted_as_a_call_under_way_too(tmp_path: Path) ->
     repaired(path)
     with SQLiteStore.open(path.with_name("new.db"), writable=True) as store:
         journal = Journal(store, run)
-        assert journal.record_resumed().under_way == 0
+        assert journal.record_resumed(lambda tokens: 0.0).under_way == 0
         assert (journal.tokens, journal.dollars) == (event.prompt_tokens, event.dollars)
 
 

@@ -104,7 +104,11 @@ _PROBES = {
         "import os\n    return str([n for n in os.listdir('/') if n in ('boot', 'home', 'var')][0])"
     ),
     "read another process": "open('/proc/1/environ', 'rb').read()",
-    "write a file": "open('/tmp/probe', 'w').write('x')",
+    # Of a name that nobody else has, and gone again where it is not refused.
+    "write a file": (
+        "import os\n    name = f'/tmp/selftaught-probe-{os.getpid()}'\n"
+        "    open(name, 'x').write('x')\n    os.unlink(name)"
+    ),
     "open a network socket": (
         "import socket\n    socket.create_connection(('127.0.0.1', 9), timeout=1)"
     ),
