@@ -18,6 +18,7 @@ from selftaught.strategies.patterns import (
     names_in,
 )
 from selftaught.strategies.search_rules import genetic, tree_search
+from selftaught.strategies.syntax import walk
 
 
 def bandit(flow: Contents) -> ast.AST | None:
@@ -37,10 +38,10 @@ def bandit(flow: Contents) -> ast.AST | None:
 
 
 def _is_ucb(node: ast.AST) -> bool:
-    names = {called(n) for n in ast.walk(node) if isinstance(n, ast.Call)}
+    names = {called(n) for n in walk(node) if isinstance(n, ast.Call)}
     has_root = "sqrt" in names or any(
         isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow) and is_constant(n.right, 0.5)
-        for n in ast.walk(node)
+        for n in walk(node)
     )
     return has_root and bool(names & {"log", "log1p"})
 
@@ -60,7 +61,7 @@ def _is_weighted(flow: Contents, node: ast.AST) -> bool:
 
 def _is_epsilon_greedy(flow: Contents, node: ast.If | ast.IfExp) -> bool:
     test = node.test
-    if not isinstance(test, ast.Compare) or not any(is_luck(n) for n in ast.walk(test)):
+    if not isinstance(test, ast.Compare) or not any(is_luck(n) for n in walk(test)):
         return False
     branches = [node.body, node.orelse]
     if isinstance(node, ast.If) and not node.orelse:
@@ -81,7 +82,7 @@ def _is_epsilon_greedy(flow: Contents, node: ast.If | ast.IfExp) -> bool:
 def _walk(branch: object) -> Iterator[ast.AST]:
     for node in branch if isinstance(branch, list) else [branch]:
         if isinstance(node, ast.AST):
-            yield from ast.walk(node)
+            yield from walk(node)
 
 
 def decomposition(flow: Contents) -> ast.AST | None:
@@ -94,7 +95,7 @@ def decomposition(flow: Contents) -> ast.AST | None:
         repeats = flow.loops_around(call) or any(
             isinstance(n, (ast.ListComp, ast.GeneratorExp))
             for text in flow.message_texts(call)
-            for n in ast.walk(text)
+            for n in walk(text)
         )
         if repeats and flow.depends(message, names):
             return taken_apart[0]
@@ -110,7 +111,7 @@ def _takes_apart(flow: Contents, node: ast.AST) -> bool:
         is_used = not isinstance(next(iter(flow.parents(node)), None), ast.Expr)
         return is_used and getattr(node.func.value, "id", "") == "ast"
     if name in ("split", "findall", "finditer"):
-        constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+        constants = [n.value for n in walk(node) if isinstance(n, ast.Constant)]
         return any(isinstance(c, str) and ("def " in c or "def\\s" in c) for c in constants)
     return False
 

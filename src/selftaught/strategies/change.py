@@ -5,6 +5,7 @@ import ast
 from selftaught.strategies.contents import Contents
 from selftaught.strategies.dataflow import Place, called
 from selftaught.strategies.patterns import is_draw, is_index_draw, is_luck, names_in
+from selftaught.strategies.syntax import walk
 
 _ADVANCES = ("next", "pop", "popleft", "rotate")
 
@@ -20,7 +21,7 @@ def varies(
         loops: around the prompt that it is in.
         seen: names that are being looked at already.
     """
-    for part in ast.walk(node):
+    for part in walk(node):
         if is_draw(part) or is_luck(part) or is_index_draw(part):
             return True
         if isinstance(part, ast.Call) and called(part) in _ADVANCES:
@@ -51,7 +52,7 @@ def _is_set_anew(flow: Contents, node: ast.Attribute | ast.Subscript) -> bool:
 def _name_varies(flow: Contents, name: str, loops: list[ast.AST], seen: frozenset[str]) -> bool:
     constants = set()
     for loop in loops:
-        for node in ast.walk(loop):
+        for node in walk(loop):
             if isinstance(node, (ast.For, ast.comprehension)) and _is_in(name, node.target):
                 return True
             if isinstance(node, ast.AugAssign) and _is_in(name, node.target):

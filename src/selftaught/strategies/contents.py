@@ -9,6 +9,7 @@ import ast
 from collections.abc import Callable, Iterator
 
 from selftaught.strategies.dataflow import ASKS, COUNTS, Dataflow, IsSource, called
+from selftaught.strategies.syntax import walk
 
 _PASSES_ITEMS = {"sorted", "max", "min", "list", "tuple", "reversed", "deque", "nlargest"}
 _PASSES_ITEMS |= {"nsmallest", "heappop", "pop", "popleft", "next", "iter", "copy", "get", "filter"}
@@ -209,7 +210,7 @@ def _fields(flow: Dataflow) -> dict[str, list[ast.AST]]:
             fields.setdefault(name, []).extend(given)
         set_by_methods = {
             n.attr
-            for n in ast.walk(node)
+            for n in walk(node)
             if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
         }
         fields |= {name: fields.get(name, []) for name in set_by_methods}

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from selftaught.strategies.live import without_dead_code
+from selftaught.strategies.syntax import children, walk
 
 MAX_NODES = 20_000
 # Filters are shared by all threads: one at a time may change them.
@@ -62,11 +63,11 @@ class Dataflow:
             # An odd escape in a generated program is nobody's business here.
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
-        if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
+        if sum(1 for _ in walk(tree)) > MAX_NODES:
             raise ValueError(f"more than {MAX_NODES:,} syntax nodes")
         self.tree = without_dead_code(tree)
-        self.nodes = list(ast.walk(self.tree))
-        self._children = {node: list(ast.iter_child_nodes(node)) for node in self.nodes}
+        self.nodes = list(walk(self.tree))
+        self._children = {node: children(node) for node in self.nodes}
         self._parents = {child: node for node in self.nodes for child in self._children[node]}
         self._parts_carrying: dict[ast.AST, list[ast.AST]] = {}
         self.functions = {n.name: n for n in self.nodes if isinstance(n, ast.FunctionDef)}
@@ -130,7 +131,7 @@ class Dataflow:
         """The nodes right below one."""
         known = self._children.get(node)
         # A `Place` is none of the tree's.
-        return list(ast.iter_child_nodes(node)) if known is None else known
+        return children(node) if known is None else known
 
     def _carrying(self, node: ast.AST, stops: IsSource) -> list[ast.AST]:
         """The parts of an expression whose value may be in its own, the whole one first.
@@ -202,7 +203,7 @@ class Dataflow:
         while todo:
             part = todo.pop()
             found.append(part)
-            for node in ast.walk(part):
+            for node in walk(part):
                 if isinstance(node, ast.Name) and node.id not in seen:
                     seen.add(node.id)
                     todo += [v for t, v in self.assigned if t == node.id and _is_text(v)]
@@ -286,7 +287,7 @@ class Dataflow:
                 yield keyword.arg, keyword.value
 
     def _returned(self, function: ast.FunctionDef) -> Iterator[tuple[str, ast.AST]]:
-        for node in ast.walk(function):
+        for node in walk(function):
             if isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
                 yield f"{function.name}()", node.value
 
@@ -315,4 +316,4 @@ def _pairs(target: ast.AST, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
 
 def _is_text(node: ast.AST) -> bool:
     """Whether an expression builds a text or texts, and is not the result of asking."""
-    return not any(isinstance(n, ast.Call) and called(n) in ASKS for n in ast.walk(node))
+    return not any(isinstance(n, ast.Call) and called(n) in ASKS for n in walk(node))

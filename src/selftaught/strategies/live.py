@@ -4,13 +4,14 @@ import ast
 from collections import Counter
 
 from selftaught.improver import ENTRY_POINT
+from selftaught.strategies.syntax import walk
 
 _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
 def without_dead_code(tree: ast.Module) -> ast.Module:
     """Take out, in place, what never runs, and what is defined for nothing beside the improver."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
             if isinstance(block, list):
@@ -49,6 +50,6 @@ def _drop_unused(tree: ast.Module) -> None:
 
 
 def _names(node: ast.AST) -> set[str]:
-    parts = list(ast.walk(node))
+    parts = list(walk(node))
     variables = {n.id for n in parts if isinstance(n, ast.Name)}
     return variables | {n.attr for n in parts if isinstance(n, ast.Attribute)}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from selftaught.strategies.contents import Contents
 from selftaught.strategies.dataflow import called
+from selftaught.strategies.syntax import walk
 
 
 def refined_prompts(flow: Contents) -> Iterator[ast.Call]:
@@ -34,7 +35,7 @@ def holds_several_programs(flow: Contents, call: ast.Call) -> bool:
     return any(
         _has_two(flow, node) or _goes_over(flow, node)
         for text in flow.message_texts(call)
-        for node in ast.walk(text)
+        for node in walk(text)
     )
 
 
@@ -95,7 +96,7 @@ def _goes_over(flow: Contents, node: ast.AST) -> bool:
 def _is_repeated(flow: Contents, node: ast.AST) -> bool:
     """Whether a text is made in a loop over what it holds, between two prompts."""
     loop = next((n for n in flow.parents(node) if isinstance(n, (ast.For, ast.While))), None)
-    if not isinstance(loop, ast.For) or any(n in flow.prompts for n in ast.walk(loop)):
+    if not isinstance(loop, ast.For) or any(n in flow.prompts for n in walk(loop)):
         return False
     targets = {name.id for name in names_in(loop.target)}
     return any(name.id in targets for name in names_in(node))
@@ -103,7 +104,7 @@ def _is_repeated(flow: Contents, node: ast.AST) -> bool:
 
 def names_in(node: ast.AST) -> list[ast.Name]:
     """The names in an expression."""
-    return [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    return [n for n in walk(node) if isinstance(n, ast.Name)]
 
 
 def is_constant(node: ast.AST | None, value: float) -> bool:

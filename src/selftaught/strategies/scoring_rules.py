@@ -8,6 +8,7 @@ import ast
 from selftaught.strategies.contents import Contents
 from selftaught.strategies.dataflow import called
 from selftaught.strategies.patterns import names_in, text_parts
+from selftaught.strategies.syntax import walk
 
 _CACHES = {"lru_cache", "cache"}
 _DICTS = (ast.Dict, ast.DictComp)
@@ -33,9 +34,9 @@ def _spares_scoring(flow: Contents, node: ast.AST) -> bool:
             # found = scores.get(program); if found is None: ...
             names = {name.id for name in names_in(left)}
             looked_up = [left, *(v for name in names for v in flow.assigned_to(name))]
-            return any(_is_lookup(flow, n) for value in looked_up for n in ast.walk(value))
+            return any(_is_lookup(flow, n) for value in looked_up for n in walk(value))
         case ast.Try() if any("KeyError" in ast.dump(handler) for handler in node.handlers):
-            tried = [part for statement in node.body for part in ast.walk(statement)]
+            tried = [part for statement in node.body for part in walk(statement)]
             return any(
                 isinstance(part, ast.Subscript) and _is_known(flow, part.slice, part.value)
                 for part in tried
@@ -87,7 +88,7 @@ def feedback(flow: Contents) -> ast.AST | None:
     said = flow.reached_from(_is_said)
     for call in flow.prompts:
         for text in flow.message_texts(call):
-            for node in ast.walk(text):
+            for node in walk(text):
                 if _is_said(node):
                     return node
                 for part in text_parts(node):
