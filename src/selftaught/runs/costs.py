@@ -4,7 +4,10 @@ Sums come from the running totals of the store, calls from the events. The view 
 same in SQL (docs/reference/store.md).
 """
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Hashable, Iterable
+from operator import add, attrgetter
+from typing import TypeVar
 
 import msgspec
 
@@ -75,6 +78,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+_SUMMED = tuple(name for name in Cost.__struct_fields__ if name != "name")
+_amounts = attrgetter(*_SUMMED)
+_Amounts = tuple[float, ...]
+_NOTHING: _Amounts = (0,) * len(_SUMMED)
+_Key = TypeVar("_Key", bound=Hashable)
+
+
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """What a run cost, summed up in several ways, and every call."""
 
@@ -105,9 +115,9 @@ def read_costs(store: Store, run_id: str, *, with_calls: bool = True) -> Costs:
     spent = queries.spending(store, run_id)
     names = _names(config)
 
-    def round_of(one: queries.Spending) -> str:
-        if one.rounds_ended < len(ended):
-            return f"round {ended[one.rounds_ended].round}"
+    def round_of(rounds_ended: int) -> str:
+        if rounds_ended < len(ended):
+            return f"round {ended[rounds_ended].round}"
         return AFTERWARDS
 
     def improver_of(one: queries.Spending) -> str:
@@ -116,42 +126,38 @@ def read_costs(store: Store, run_id: str, *, with_calls: bool = True) -> Costs:
             hash_ = in_force.get(int(one.subject) - 1, "")
         return f"{hash_[:8]} {names.get(hash_, '')}".strip() or "unknown"
 
+    # Thousands of improvers, and few of everything else: these are summed over what is summed.
+    by_part = _sums(((one.rounds_ended, one.phase, one.model), _amounts(one)) for one in spent)
+    by_improver = _sums((improver_of(one), _amounts(one)) for one in spent)
+    parts = by_part.items()
     return Costs(
         run=run_id,
-        total=_total("all", spent),
-        by_model=_grouped([one for one in spent if one.calls], lambda one: one.model),
-        by_phase=_grouped(spent, lambda one: one.phase),
-        by_improver=_grouped(spent, improver_of),
-        by_round=_grouped(spent, round_of) if config.command == "run" else (),
+        total=_cost("all", _sums((None, sums) for _, sums in parts).get(None, _NOTHING)),
+        by_model=_costs((model, sums) for (_, _, model), sums in parts if model),
+        by_phase=_costs((phase, sums) for (_, phase, _), sums in parts),
+        by_improver=_costs(by_improver.items()),
+        by_round=_costs((round_of(after), sums) for (after, _, _), sums in parts)
+        if config.command == "run"
+        else (),
         calls=tuple(_calls(store, run_id)) if with_calls else (),
     )
 
 
-def _total(name: str, spent: Iterable[queries.Spending]) -> Cost:
-    spent = list(spent)
-    return Cost(
-        name=name,
-        calls=sum(one.calls for one in spent),
-        responses=sum(one.responses for one in spent),
-        prompt_tokens=sum(one.prompt_tokens for one in spent),
-        cached_tokens=sum(one.cached_tokens for one in spent),
-        completion_tokens=sum(one.completion_tokens for one in spent),
-        reasoning_tokens=sum(one.reasoning_tokens for one in spent),
-        dollars=sum(one.dollars for one in spent),
-        unpriced_calls=sum(one.unpriced_calls for one in spent),
-        lost_tokens=sum(one.lost_tokens for one in spent),
-        lost_dollars=sum(one.lost_dollars for one in spent),
-        seconds=sum(one.seconds for one in spent),
-    )
+def _sums(amounts: Iterable[tuple[_Key, _Amounts]]) -> dict[_Key, _Amounts]:
+    """What belongs to each key, summed up, in the order of the first."""
+    sums: dict[_Key, _Amounts] = {}
+    for key, more in amounts:
+        before = sums.get(key)
+        sums[key] = more if before is None else tuple(map(add, before, more))
+    return sums
 
 
-def _grouped(
-    spent: Iterable[queries.Spending], group: Callable[[queries.Spending], str]
-) -> tuple[Cost, ...]:
-    groups: dict[str, list[queries.Spending]] = {}
-    for one in spent:
-        groups.setdefault(group(one), []).append(one)
-    return tuple(_total(name, some) for name, some in groups.items())
+def _costs(amounts: Iterable[tuple[str, _Amounts]]) -> tuple[Cost, ...]:
+    return tuple(_cost(name, sums) for name, sums in _sums(amounts).items())
+
+
+def _cost(name: str, amounts: _Amounts) -> Cost:
+    return msgspec.convert(dict(zip(_SUMMED, amounts, strict=True)) | {"name": name}, Cost)
 
 
 def _calls(store: Store, run_id: str) -> list[Call]:
@@ -209,6 +215,10 @@ def _call(event: Answered | Unanswered, round_: int | None, ended: dict[int, Rou
 
 def _names(config: RunConfig) -> dict[str, str]:
     """What the improvers of a run are called, by hash; those it made itself have no names."""
-    shipped = {load_improver(name).hash: name for name in improver_names()}
     given = {Solution(source, ENTRY_POINT).hash: name for name, source in config.improvers}
-    return shipped | given
+    return _shipped() | given
+
+
+@functools.cache
+def _shipped() -> dict[str, str]:
+    return {load_improver(name).hash: name for name in improver_names()}
