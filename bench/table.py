@@ -6,7 +6,7 @@
 
 Each bench runs in a process of its own, one after another, and measures both sides of its ratios
 itself. Two files are kept, named by the date: `.json` with every figure of every bench, and `.md`
-with the table.
+with the table. A bench that was measured on the same day and machine and is not measured now stays.
 """
 
 import argparse
@@ -141,7 +141,6 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "selftaught": __version__,
-        "commit": _commit(),
     }
 
 
@@ -155,7 +154,10 @@ def _commit() -> str:
 
 def run(name: str) -> dict[str, Any]:
     """Run one bench; its figures, with the load of the machine at its start and how it ended."""
-    found: dict[str, Any] = {"load_at_start": round(os.getloadavg()[0], 2)}
+    found: dict[str, Any] = {
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "commit": _commit(),
+    }
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "figures.json"
@@ -169,14 +171,22 @@ def run(name: str) -> dict[str, Any]:
     return found
 
 
+def earlier(file: Path, facts: dict[str, object]) -> dict[str, dict[str, Any]]:
+    """The benches in a file that were measured where this is."""
+    if not file.exists():
+        return {}
+    kept = json.loads(file.read_text())
+    return dict(kept["benches"]) if kept["machine"] == facts else {}
+
+
 def table(facts: dict[str, object], benches: dict[str, dict[str, Any]]) -> list[str]:
     """The table, in Markdown."""
     told = (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']}, "
-        f"Python {facts['python']}, SQLite {facts['sqlite']}; "
-        f"selftaught {facts['selftaught']}, {facts['commit']}."
+        f"Python {facts['python']}, SQLite {facts['sqlite']}; selftaught {facts['selftaught']}."
     )
-    lines = [told, "", "| | measured | target | | load |", "|---|---:|---:|---|---:|"]
+    heading = "| | measured | target | | load | commit |"
+    lines = [told, "", heading, "|---|---:|---:|---|---:|---|"]
     for row in ROWS:
         if row.bench not in benches:
             continue
@@ -186,7 +196,7 @@ def table(facts: dict[str, object], benches: dict[str, dict[str, Any]]) -> list[
         target = f"{row.side} {row.target:,g}" if row.side else ""
         lines.append(
             f"| {row.says} | {shown} | {target} | {row.verdict(value)} "
-            f"| {bench['load_at_start']:.2f} |"
+            f"| {bench['load_at_start']:.2f} | {bench['commit']} |"
         )
     return lines
 
@@ -201,15 +211,15 @@ def main() -> int:
     if unknown:
         parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     facts = machine()
-    benches: dict[str, dict[str, Any]] = {}
+    now = datetime.datetime.now(datetime.UTC)
+    file = options.out / f"{now:%Y-%m-%d}.json"
+    benches = earlier(file, facts)
     for name in options.benches or NAMES:
         print(f"\n== {name}", flush=True)
         benches[name] = run(name)
     lines = table(facts, benches)
     print("\n" + "\n".join(lines))
     options.out.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now(datetime.UTC)
-    file = options.out / f"{now:%Y-%m-%d}.json"
     kept = {"measured_at": f"{now:%Y-%m-%dT%H:%M:%SZ}", "machine": facts, "benches": benches}
     file.write_text(json.dumps(kept, indent=1) + "\n")
     file.with_suffix(".md").write_text("\n".join(lines) + "\n")
