@@ -177,7 +177,7 @@ def regions(size: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    "share", [pytest.param(7, marks=pytest.mark.slow), 40], ids=["everywhere", "here and there"]
+    "share", [pytest.param(15, marks=pytest.mark.slow), 40], ids=["everywhere", "here and there"]
 )
 def test_flipped_bytes_cost_what_they_hit_and_nothing_else(
     original: Path, tmp_path: Path, share: int
