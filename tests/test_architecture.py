@@ -1,6 +1,7 @@
 """The rules that keep the code readable, as tests: layers, cycles, sizes, broad excepts, names."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,20 @@ def test_nothing_prints_but_the_command_line() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id != "print", name
+
+
+# Processes and commands of one thread, or a type that one thread alone needs.
+ONE_THREAD = {
+    "sandbox/evaluator.py", "models/recording.py", "models/local.py", "models/local_server.py",
+    "pools/nodes/starting.py", "pools/nodes/agent.py",
+}  # fmt: skip
+
+
+def test_types_are_known_before_threads_need_them() -> None:
+    """`msgspec.json.decode(..., type=...)` crashes where two threads are the first to need it."""
+    late = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if re.search(r"json\.decode\(.*type=", path.read_text())
+    }
+    assert late == ONE_THREAD

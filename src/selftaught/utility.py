@@ -81,6 +81,8 @@ class InvalidValue(msgspec.Struct, frozen=True, kw_only=True, tag="invalid_value
 
 Failure = Failed | TimedOut | OutOfMemory | OutOfBudget | Refused | InvalidValue
 Outcome = Scored | Returned | Failure
+# One for all threads: msgspec crashes where two of them are the first to need a type.
+OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 FAILURES = (Failed, TimedOut, OutOfMemory, OutOfBudget, Refused, InvalidValue)
 
 

@@ -15,7 +15,7 @@ from selftaught.models.endpoint import (
 )
 from selftaught.models.failures import MAX_ANSWER_BYTES, target
 from selftaught.models.hosted import HostedModel, Waiting
-from selftaught.models.http_endpoint import HttpEndpoint, ModelList
+from selftaught.models.http_endpoint import MODEL_LISTS, HttpEndpoint
 from selftaught.models.reasoning import thinking_tokens
 
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -50,6 +50,9 @@ class _Body(msgspec.Struct):
     content: list[_Block] | None
     stop_reason: str | None = None
     usage: _Usage | None = None
+
+
+_BODIES = msgspec.json.Decoder(_Body)
 
 
 class MessagesEndpoint(HttpEndpoint):
@@ -87,11 +90,11 @@ class MessagesEndpoint(HttpEndpoint):
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        found = self.listed("/v1/models", ModelList)
+        found = self.listed("/v1/models", MODEL_LISTS)
         return None if found is None else [one.id for one in found.data]
 
     def _parsed(self, raw: bytes) -> Completion:
-        body = self.decoded(raw, _Body, "message")
+        body = self.decoded(raw, _BODIES, "message")
         text = "".join(block.text for block in body.content or () if block.type == "text")
         return Completion(
             texts=(text,),

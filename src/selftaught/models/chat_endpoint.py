@@ -14,7 +14,7 @@ from selftaught.models.endpoint import (
     temperature_parameter,
 )
 from selftaught.models.failures import PassingTrouble
-from selftaught.models.http_endpoint import HttpEndpoint, ModelList
+from selftaught.models.http_endpoint import MODEL_LISTS, HttpEndpoint
 
 
 class _Part(msgspec.Struct):
@@ -49,6 +49,9 @@ class _Usage(msgspec.Struct):
 class _Body(msgspec.Struct):
     choices: list[_Choice]
     usage: _Usage | None = None
+
+
+_BODIES = msgspec.json.Decoder(_Body)
 
 
 class ChatEndpoint(HttpEndpoint):
@@ -87,11 +90,11 @@ class ChatEndpoint(HttpEndpoint):
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        found = self.listed("/models", ModelList)
+        found = self.listed("/models", MODEL_LISTS)
         return None if found is None else [one.id for one in found.data]
 
     def _parsed(self, raw: bytes) -> Completion:
-        body = self.decoded(raw, _Body, "chat completion")
+        body = self.decoded(raw, _BODIES, "chat completion")
         if not body.choices:
             raise PassingTrouble(
                 f"{self.url} answered without a single choice", "Check the server's log."

@@ -69,6 +69,10 @@ class _ModelList(msgspec.Struct):
     models: list[_Listed]
 
 
+_BODIES = msgspec.json.Decoder(_Body)
+_MODEL_LISTS = msgspec.json.Decoder(_ModelList)
+
+
 class GenerateEndpoint(HttpEndpoint):
     """Implements `selftaught.models.endpoint.Endpoint` by `generateContent`."""
 
@@ -109,11 +113,11 @@ class GenerateEndpoint(HttpEndpoint):
 
     def model_names(self) -> list[str] | None:
         """Return the names of the models that the endpoint lists, None where it lists none."""
-        found = self.listed(f"{_VERSION}/models", _ModelList)
+        found = self.listed(f"{_VERSION}/models", _MODEL_LISTS)
         return None if found is None else [one.name.removeprefix("models/") for one in found.models]
 
     def _parsed(self, raw: bytes) -> Completion:
-        body = self.decoded(raw, _Body, "generated content")
+        body = self.decoded(raw, _BODIES, "generated content")
         if not body.candidates:
             reason = body.prompt_feedback and body.prompt_feedback.block_reason
             if reason:

@@ -29,6 +29,11 @@ class ModelList(msgspec.Struct):
     data: list[_Listed]
 
 
+# Decoders are made when a module is loaded: msgspec crashes the process where two threads are the
+# first to need the same type (seen with 0.22.0).
+MODEL_LISTS = msgspec.json.Decoder(ModelList)
+
+
 class HttpEndpoint:
     """The part of an `Endpoint` that is the same for all protocols. Thread-safe.
 
@@ -82,18 +87,18 @@ class HttpEndpoint:
             "POST", address(self.target.base_url, path), msgspec.json.encode(body), headers
         )
 
-    def listed(self, path: str, shape: type[_Body]) -> _Body | None:
+    def listed(self, path: str, shape: msgspec.json.Decoder[_Body]) -> _Body | None:
         """Return the list of models that the endpoint keeps at a path, None without one."""
         try:
             raw = self._client().send("GET", address(self.target.base_url, path), timeout_s=LIST_S)
-            return msgspec.json.decode(raw, type=shape)
+            return shape.decode(raw)
         except (PassingTrouble, Refusal, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def decoded(self, raw: bytes, shape: type[_Body], what: str) -> _Body:
+    def decoded(self, raw: bytes, shape: msgspec.json.Decoder[_Body], what: str) -> _Body:
         """Return the body of an answer, or raise PassingTrouble that says how it begins."""
         try:
-            return msgspec.json.decode(raw, type=shape)
+            return shape.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # Far more than is shown, or a key that the cut goes through would not be found.
             start = cleaned(raw[:2000].decode("utf-8", "replace"), self.target.key)

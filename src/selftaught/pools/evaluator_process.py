@@ -18,7 +18,7 @@ from selftaught.sandbox.compiled_candidate import BUILDER_GRACE_S
 from selftaught.sandbox.grant import NOTHING, Grant
 from selftaught.sandbox.guest import wire
 from selftaught.sandbox.zygote import how_ended
-from selftaught.utility import Failed, InvalidValue, Outcome
+from selftaught.utility import OUTCOMES, Failed, InvalidValue, Outcome
 
 # Beyond what its candidate's limits add up to: instances are made and answers verified in this.
 SCORER_GRACE_S = 60.0
@@ -142,7 +142,7 @@ class EvaluatorProcess:
                 )
             # A program may return what its utility did not expect; that ends no run.
             return InvalidValue(reason=f"the utility could not score it: {defect}"), []
-        outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
+        outcome: Outcome = OUTCOMES.decode(reply["outcome"])
         attempts = [Attempt(what=str(w), detail=str(d)) for w, d in reply["attempts"]]
         return outcome, attempts
 

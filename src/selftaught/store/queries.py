@@ -130,6 +130,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
 
 
+# Made for its effect: a type that two threads are the first to need crashes msgspec.
+msgspec.json.Decoder(RunSummary)
+
+
 def run_list(store: Store) -> list[RunSummary]:
     """All runs with their status and counts, the oldest first."""
     query = (

@@ -22,7 +22,7 @@ from selftaught.pools.nodes.channel import Channel, ChannelError
 from selftaught.pools.nodes.task_files import packed
 from selftaught.sandbox.guest import wire
 from selftaught.task import Task
-from selftaught.utility import Failed, Failure, InvalidValue, Outcome
+from selftaught.utility import OUTCOMES, Failed, Failure, InvalidValue, Outcome
 
 _CLOSED = "the pool was closed"
 _ERRORS: dict[str, type[Exception]] = {
@@ -32,6 +32,8 @@ _ERRORS: dict[str, type[Exception]] = {
     "usage": UsageError,
     "wire": wire.WireError,
 }
+
+_ENDS: msgspec.json.Decoder[Failure] = msgspec.json.Decoder(Failure)
 
 
 class RemoteNode:
@@ -97,7 +99,7 @@ class RemoteNode:
         finally:
             if underway is not None:
                 underway.done()
-        outcome: Outcome = msgspec.json.decode(reply["outcome"], type=Outcome)
+        outcome: Outcome = OUTCOMES.decode(reply["outcome"])
         return outcome, _attempts(reply)
 
     def fork(self, improver: str) -> "RemoteTurns":
@@ -122,8 +124,7 @@ class RemoteNode:
         for attempt in _attempts(reply):
             note(attempt)
         if "ended" in reply:
-            failure: Failure = msgspec.json.decode(reply["ended"], type=Outcome)
-            return failure
+            return _ENDS.decode(reply["ended"])
         try:
             return _opened(reply["reply"])
         except wire.WireError as error:
