@@ -82,6 +82,10 @@ class TaskFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, int | float | str | bool] = {}
 
 
+# Made for its effect: a type that two threads are the first to need crashes msgspec.
+msgspec.json.Decoder(TaskFile)
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One optimisation problem, ready to be scored.
 
